@@ -1,0 +1,1 @@
+//! Plugins that keep history, counters and position: SQLite

@@ -1,0 +1,1 @@
+//! Plugins that read MySQL: discovery, the binlog source, the reader of a comparison

@@ -1,0 +1,1 @@
+//! The words and the contracts that every Plumbline plugin is written in

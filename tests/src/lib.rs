@@ -1,0 +1,1 @@
+//! Tests on real servers: pipeline, validation, api, live page, faults, architecture
