@@ -1,0 +1,1 @@
+//! Small real plugins for tests, and the conformance suite that every source and sink passes.
