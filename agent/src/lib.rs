@@ -1,1 +1,6 @@
-//! The Plumbline agent: the host of all plugins, its API, its page and its command line
+//! The host of all plugins: it runs the line, compares both sides, and answers for both.
+
+pub mod api;
+pub mod shared;
+pub mod state;
+pub mod window;

@@ -1,0 +1,1 @@
+//! REST, the live page and `/metrics`.

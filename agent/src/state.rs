@@ -1,0 +1,472 @@
+//! The agent's picture of all tables: a pure fold over batches. No IO, no clock: times come with what is applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plumbline_sdk::plugin::{OpCounts, Remembered, Verified};
+use plumbline_sdk::{
+    Batch, ChangeEvent, Coordinate, CopyMark, Event, Finding, Health, HealthState, Op, Position, TableId, TableSchema, TargetTable, Verdict,
+};
+use serde::Serialize;
+
+/// The newest change seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEvent {
+    /// Which table.
+    pub table: TableId,
+    /// What happened.
+    pub op: Op,
+    /// When it was committed on the source, microseconds since the Unix epoch.
+    pub commit_micros: i64,
+}
+
+/// The rows of one side: an exact baseline plus what the stream added since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowCount {
+    /// Baseline plus deltas.
+    pub rows: i64,
+    /// When it was last made true: the baseline, or the last change after it.
+    pub as_of_micros: i64,
+    /// Whether it is an estimate (the baseline was one, or nobody saw what was written).
+    pub estimated: bool,
+}
+
+/// A part of a table that nobody can judge, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unverified {
+    /// The columns; empty: the whole table.
+    pub columns: Vec<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// The target table that a source table is matched to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Partner {
+    /// The target was not looked at yet.
+    #[default]
+    Unknown,
+    /// No table of this name.
+    None,
+    /// More than one table whose name is equal without case.
+    Ambiguous(Vec<String>),
+    /// This one.
+    Table(Arc<TargetTable>),
+}
+
+/// Derived, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncStatus {
+    /// Proved differences are open.
+    Diverged,
+    /// It cannot be judged, or only in part.
+    Unverified,
+    /// Changes wait to be applied.
+    Lagging,
+    /// Existing rows are being copied.
+    Copying,
+    /// Nobody has looked yet.
+    Unknown,
+    /// Proved equal and caught up.
+    InSync,
+}
+
+impl SyncStatus {
+    /// The word that users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Diverged => "diverged",
+            Self::Unverified => "unverified",
+            Self::Lagging => "lagging",
+            Self::Copying => "copying",
+            Self::Unknown => "unknown",
+            Self::InSync => "in_sync",
+        }
+    }
+    /// Every status, for metrics.
+    pub const ALL: [Self; 6] = [Self::Diverged, Self::Unverified, Self::Lagging, Self::Copying, Self::Unknown, Self::InSync];
+}
+
+/// A comparison that runs now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckProgress {
+    /// Rows compared so far.
+    pub rows: u64,
+    /// About how many there will be.
+    pub expected: u64,
+}
+
+/// A schema statement that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeenSchemaChange {
+    /// `create`, `alter`, `drop`, `rename`.
+    pub kind: &'static str,
+    /// When it was committed.
+    pub commit_micros: i64,
+    /// The position after it.
+    pub position: String,
+}
+
+/// All that is known of one table.
+#[derive(Debug, Clone, Default)]
+pub struct TableState {
+    /// Its shape, as discovery or the stream last told.
+    pub schema: Option<Arc<TableSchema>>,
+    /// Its target table.
+    pub partner: Partner,
+    /// Since the beginning.
+    pub total: OpCounts,
+    /// Since this start.
+    pub live: OpCounts,
+    /// Rows on the source.
+    pub source_rows: Option<RowCount>,
+    /// Rows on the target.
+    pub target_rows: Option<RowCount>,
+    /// The newest change.
+    pub last: Option<LastEvent>,
+    /// The copy, when we apply.
+    pub copy: Option<CopyMark>,
+    /// When the copy's first and latest chunk were written by this process, for rate and time left.
+    pub copy_times: Option<(i64, i64, u64)>,
+    /// What was proved.
+    pub verified: Option<Verified>,
+    /// Open findings by verdict: missing, extra, changed.
+    pub open: BTreeMap<Verdict, u64>,
+    /// What could not be judged.
+    pub unverified: Vec<Unverified>,
+    /// What else to know, a sentence each.
+    pub notes: Vec<String>,
+    /// Cells that differ only in representation, accepted by policy, by column.
+    pub representation_only: BTreeMap<String, u64>,
+    /// Why it is not applied any more.
+    pub stopped: Option<String>,
+    /// Whether the source has dropped it.
+    pub gone: bool,
+    /// The comparison that runs.
+    pub check: Option<CheckProgress>,
+    /// Schema statements seen, newest last, bounded.
+    pub schema_changes: Vec<SeenSchemaChange>,
+    /// Changes received and not yet applied.
+    pub pending: u64,
+    /// Commit time of the oldest change not yet applied.
+    pub pending_since: Option<i64>,
+    /// Whether a person stopped checking this table.
+    pub paused: bool,
+}
+
+impl TableState {
+    /// How many findings are open.
+    pub fn open_total(&self) -> u64 {
+        self.open.values().sum()
+    }
+    /// Changes (inserts, updates, deletes) of these counters.
+    pub fn changes(counts: &OpCounts) -> u64 {
+        counts[Op::Insert.index()] + counts[Op::Update.index()] + counts[Op::Delete.index()]
+    }
+    /// Target rows over source rows in percent: both empty 100; source empty and target not: none. It never rounds up to 100.
+    pub fn sync_percentage(&self) -> Option<f64> {
+        let (source, target) = (self.source_rows?.rows.max(0), self.target_rows?.rows.max(0));
+        match (source, target) {
+            (0, 0) => Some(100.0),
+            (0, _) => None,
+            (source, target) if source == target => Some(100.0),
+            (source, target) => {
+                let percent = target as f64 / source as f64 * 100.0;
+                let cut = (percent * 100.0).floor() / 100.0;
+                Some(if target < source { cut.min(99.99) } else { cut.max(100.01) })
+            }
+        }
+    }
+    /// Whether all of the table was proved equal once and nothing speaks against it now.
+    pub fn status(&self) -> SyncStatus {
+        if self.open_total() > 0 {
+            SyncStatus::Diverged
+        } else if self.stopped.is_some() || !self.unverified.is_empty() || matches!(self.partner, Partner::Ambiguous(_) | Partner::None) && self.copy.is_none() {
+            SyncStatus::Unverified
+        } else if self.copy.as_ref().is_some_and(|copy| !copy.done) {
+            SyncStatus::Copying
+        } else if self.verified.is_none() {
+            SyncStatus::Unknown
+        } else if self.pending > 0 {
+            SyncStatus::Lagging
+        } else if matches!((self.source_rows, self.target_rows), (Some(source), Some(target)) if source.rows <= 0 && target.rows > 0) {
+            SyncStatus::Unverified
+        } else {
+            SyncStatus::InSync
+        }
+    }
+}
+
+/// The picture.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Every table by name, gone ones included.
+    pub tables: BTreeMap<TableId, TableState>,
+    /// Source records since the beginning: `records = changes + duplicates + control`.
+    pub records: u64,
+    /// Changes delivered again and not counted again.
+    pub duplicates: u64,
+    /// Records that are not row changes.
+    pub control: u64,
+    /// The same since this start: records, duplicates, control, bytes, transactions.
+    pub live: LiveTotals,
+    /// What was received: what history and the counters stand at.
+    pub received: Option<Position>,
+    /// What every required sink has.
+    pub applied: Option<Position>,
+    /// The newest change.
+    pub last: Option<LastEvent>,
+    /// When the last batch of the stream came, microseconds since the epoch.
+    pub received_micros: Option<i64>,
+    /// Commit time of the newest transaction that every sink has.
+    pub applied_commit_micros: Option<i64>,
+    /// Components by name.
+    pub health: BTreeMap<String, (Health, i64)>,
+    /// Whether this agent applies changes to the target.
+    pub applies: bool,
+    /// Whether discovery has looked at least once.
+    pub discovered: bool,
+}
+
+/// Totals since this start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LiveTotals {
+    /// Source records.
+    pub records: u64,
+    /// Delivered again.
+    pub duplicates: u64,
+    /// Not row changes.
+    pub control: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Whole transactions.
+    pub transactions: u64,
+    /// Schema statements.
+    pub schema_changes: u64,
+}
+
+const KEPT_SCHEMA_CHANGES: usize = 20;
+
+impl State {
+    /// Goes on from what history was told.
+    pub fn restore(remembered: Remembered, applies: bool) -> Self {
+        let mut state = Self {
+            records: remembered.records,
+            duplicates: remembered.duplicates,
+            control: remembered.control,
+            received: remembered.position,
+            applies,
+            ..Self::default()
+        };
+        for (table, counts) in remembered.counters {
+            state.tables.entry(table).or_default().total = counts;
+        }
+        for table in remembered.gone {
+            state.tables.entry(table).or_default().gone = true;
+        }
+        for (table, verified) in remembered.verified {
+            state.tables.entry(table).or_default().verified = Some(verified);
+        }
+        state
+    }
+
+    /// Takes in a batch as it was received, before any sink wrote it: counters, last events, pending changes.
+    /// Changes that [`received`](Self::received) already includes are duplicates.
+    pub fn receive(&mut self, batch: &Batch, now_micros: i64) {
+        self.records += batch.records;
+        self.control += batch.control;
+        self.live.records += batch.records;
+        self.live.control += batch.control;
+        self.live.bytes += batch.bytes;
+        if let Some(mark) = &batch.copy {
+            self.receive_copy(mark, batch, now_micros);
+            return;
+        }
+        for mark in &batch.transactions {
+            let all = batch.events[mark.events.clone()].iter().filter(|event| matches!(event, Event::Change(_))).count() as u64;
+            let mut fresh = 0;
+            for change in batch.new_changes(mark, self.received.as_ref()) {
+                fresh += 1;
+                count_change(&mut self.tables, change, mark.commit_micros, self.applies);
+                self.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros: mark.commit_micros });
+            }
+            self.duplicates += all - fresh;
+            self.live.duplicates += all - fresh;
+            let known = self.received.as_ref().is_some_and(|position| position.contains(&mark.id));
+            if mark.complete && !known {
+                self.live.transactions += 1;
+                self.receive_schema(batch, mark.events.clone(), mark.commit_micros, &mark.id.to_string());
+            }
+        }
+        if let Some(position) = &batch.position {
+            self.received = Some(position.clone());
+            self.received_micros = Some(now_micros);
+        }
+        for event in &batch.events {
+            self.receive_news(event, now_micros);
+        }
+    }
+
+    /// Takes in that every required sink has the batch.
+    pub fn apply(&mut self, batch: &Batch) {
+        if let Some(position) = &batch.position {
+            self.applied = Some(position.clone());
+        }
+        if let Some(mark) = batch.transactions.last() {
+            self.applied_commit_micros = Some(mark.commit_micros);
+        }
+        if self.applies {
+            for event in &batch.events {
+                if let Event::Change(change) = event
+                    && batch.copy.is_none()
+                    && let Some(table) = self.tables.get_mut(&change.table.id)
+                {
+                    table.pending = table.pending.saturating_sub(1);
+                    if table.pending == 0 {
+                        table.pending_since = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive_copy(&mut self, mark: &CopyMark, batch: &Batch, now_micros: i64) {
+        let table = self.tables.entry(mark.table.clone()).or_default();
+        let before = table.total[Op::Snapshot.index()];
+        table.total[Op::Snapshot.index()] = mark.rows_done;
+        table.live[Op::Snapshot.index()] += mark.rows_done.saturating_sub(before);
+        table.copy_times = match table.copy_times {
+            Some((first, _, rows)) => Some((first, now_micros, rows)),
+            None => Some((now_micros, now_micros, mark.rows_done)),
+        };
+        if let Some(Event::Change(change)) = batch.events.first() {
+            table.schema.get_or_insert_with(|| Arc::clone(&change.table));
+        }
+        table.copy = Some(mark.clone());
+    }
+
+    fn receive_schema(&mut self, batch: &Batch, events: std::ops::Range<usize>, commit_micros: i64, position: &str) {
+        for event in &batch.events[events] {
+            if let Event::Schema(change) = event {
+                self.live.schema_changes += 1;
+                let table = self.tables.entry(change.table.clone()).or_default();
+                if table.schema_changes.len() == KEPT_SCHEMA_CHANGES {
+                    table.schema_changes.remove(0);
+                }
+                table.schema_changes.push(SeenSchemaChange { kind: change.kind.as_str(), commit_micros, position: position.to_owned() });
+                // What was proved held for the old shape.
+                table.verified = None;
+            }
+        }
+    }
+
+    fn receive_news(&mut self, event: &Event, now_micros: i64) {
+        match event {
+            Event::TableFound(schema) | Event::TableChanged(schema) => {
+                let table = self.tables.entry(schema.id.clone()).or_default();
+                table.schema = Some(Arc::clone(schema));
+                table.gone = false;
+            }
+            Event::TableGone(id) => {
+                let table = self.tables.entry(id.clone()).or_default();
+                table.gone = true;
+                table.pending = 0;
+                table.pending_since = None;
+            }
+            Event::Health(health) => {
+                let since = match self.health.get(&health.component) {
+                    Some((known, since)) if known.state == health.state => *since,
+                    _ => now_micros,
+                };
+                self.health.insert(health.component.clone(), (health.clone(), since));
+            }
+            Event::Change(_) | Event::Schema(_) | Event::Finding(_) => {}
+        }
+    }
+
+    /// Sets the open findings of a table, by verdict.
+    pub fn set_open(&mut self, table: &TableId, open: BTreeMap<Verdict, u64>) {
+        self.tables.entry(table.clone()).or_default().open = open;
+    }
+
+    /// Whether a component is down or warns: the worst state of all.
+    pub fn worst_health(&self) -> HealthState {
+        let rank = |state: HealthState| match state {
+            HealthState::Up => 0,
+            HealthState::Warning => 1,
+            HealthState::Down => 2,
+        };
+        self.health.values().map(|(health, _)| health.state).max_by_key(|state| rank(*state)).unwrap_or(HealthState::Up)
+    }
+
+    /// Changes since the beginning and since this start: inserts, updates and deletes.
+    pub fn changes(&self) -> (u64, u64) {
+        self.tables.values().fold((0, 0), |(total, live), table| (total + TableState::changes(&table.total), live + TableState::changes(&table.live)))
+    }
+
+    /// Tables that the source has.
+    pub fn present(&self) -> impl Iterator<Item = (&TableId, &TableState)> {
+        self.tables.iter().filter(|(_, table)| !table.gone)
+    }
+
+    /// Seconds between now and the commit of the newest transaction that every sink has, while changes wait; 0 when caught up.
+    pub fn lag_seconds(&self, now_micros: i64) -> f64 {
+        match (&self.received, &self.applied) {
+            (Some(received), Some(applied)) if received.at > applied.at => {
+                self.applied_commit_micros.map_or(0.0, |commit| (now_micros - commit).max(0) as f64 / 1e6)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Whether the line has passed `at` in every required sink.
+    pub fn applied_reached(&self, at: Coordinate) -> bool {
+        self.applied.as_ref().is_some_and(|position| position.partial.is_none() && position.reached(at))
+    }
+}
+
+/// The sum of open findings of these findings by verdict, for [`State::set_open`].
+pub fn open_by_verdict<'a>(findings: impl Iterator<Item = &'a Finding>) -> BTreeMap<Verdict, u64> {
+    let mut open = BTreeMap::new();
+    for finding in findings.filter(|finding| !finding.resolved) {
+        *open.entry(finding.verdict).or_default() += 1;
+    }
+    open
+}
+
+fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, commit_micros: i64, applies: bool) {
+    // The table is nearly always known: look before cloning its name.
+    if !tables.contains_key(&change.table.id) {
+        tables.insert(change.table.id.clone(), TableState::default());
+    }
+    let Some(table) = tables.get_mut(&change.table.id) else { return };
+    table.total[change.op.index()] += 1;
+    table.live[change.op.index()] += 1;
+    table.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros });
+    if table.schema.is_none() {
+        table.schema = Some(Arc::clone(&change.table));
+    }
+    let delta = row_delta(change.op);
+    for (rows, follows) in [(&mut table.source_rows, true), (&mut table.target_rows, applies)] {
+        if let Some(count) = rows
+            && follows
+        {
+            count.rows = if change.op == Op::Truncate { 0 } else { count.rows + delta };
+            count.as_of_micros = count.as_of_micros.max(commit_micros);
+        }
+    }
+    if applies {
+        table.pending += 1;
+        table.pending_since.get_or_insert(commit_micros);
+    }
+}
+
+/// What a change adds to the number of rows; a truncate sets it to zero.
+pub fn row_delta(op: Op) -> i64 {
+    match op {
+        Op::Insert => 1,
+        Op::Delete => -1,
+        Op::Update | Op::Snapshot | Op::Truncate => 0,
+    }
+}

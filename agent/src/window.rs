@@ -1,0 +1,118 @@
+//! The recent past of the stream: what the comparison needs to know of events between its two reads. Bounded in bytes.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, Position, TableId, TransactionMark};
+
+/// Recent batches of the stream in order, oldest dropped first.
+#[derive(Debug)]
+pub struct Window {
+    batches: VecDeque<(u64, Arc<Batch>, usize)>,
+    bytes: usize,
+    limit: usize,
+    next: u64,
+    /// Where the line stood when the window began, or the position after the last dropped batch.
+    floor: Option<Position>,
+}
+
+impl Window {
+    /// A window that holds at most about `limit` bytes of rows.
+    pub fn new(limit: usize) -> Self {
+        Self { batches: VecDeque::new(), bytes: 0, limit, next: 0, floor: None }
+    }
+
+    /// Starts at `position`: nothing before it is known. Called at every (re)connect of the source.
+    pub fn restart(&mut self, position: Option<Position>) {
+        self.batches.clear();
+        self.bytes = 0;
+        self.floor = position;
+    }
+
+    /// Adds a batch of the stream. Copies and news do not belong here.
+    pub fn push(&mut self, batch: &Arc<Batch>) {
+        if batch.transactions.is_empty() {
+            return;
+        }
+        let size = batch.events.iter().map(|event| if let Event::Change(change) = event { size(change) } else { 256 }).sum::<usize>();
+        self.batches.push_back((self.next, Arc::clone(batch), size));
+        self.next += 1;
+        self.bytes += size;
+        while self.bytes > self.limit && self.batches.len() > 1 {
+            if let Some((_, batch, size)) = self.batches.pop_front() {
+                self.bytes -= size;
+                if batch.position.is_some() {
+                    self.floor.clone_from(&batch.position);
+                }
+            }
+        }
+    }
+
+    /// The number that the next batch gets.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The batches numbered `from` and later; None: some of them were dropped already.
+    pub fn since(&self, from: u64) -> Option<Vec<Arc<Batch>>> {
+        let first = self.batches.front().map_or(self.next, |(number, _, _)| *number);
+        (from >= first || from == self.next)
+            .then(|| self.batches.iter().filter(|(number, _, _)| *number >= from).map(|(_, batch, _)| Arc::clone(batch)).collect())
+    }
+
+    /// All batches, if every transaction after `low` is still here: what was dropped must be included in `low`.
+    pub fn after(&self, low: &Position) -> Option<Vec<Arc<Batch>>> {
+        let covered = match (&self.floor, &low.gtids) {
+            (None, _) => false,
+            (Some(floor), Some(low)) => floor.gtids.as_ref().is_some_and(|floor| floor.is_subset(low)),
+            (Some(floor), None) => floor.at <= low.at,
+        };
+        covered.then(|| self.batches.iter().map(|(_, batch, _)| Arc::clone(batch)).collect())
+    }
+
+    /// The tables that changed in transactions that are not in `low` and end at or before `high`.
+    pub fn touched(&self, low: &Position, high: Coordinate) -> Option<HashSet<TableId>> {
+        let mut tables = HashSet::new();
+        for batch in self.after(low)? {
+            for mark in batch.transactions.iter().filter(|mark| !low.contains(&mark.id) && mark.at <= high) {
+                for event in &batch.events[mark.events.clone()] {
+                    match event {
+                        Event::Change(change) => {
+                            tables.insert(change.table.id.clone());
+                        }
+                        Event::Schema(change) => {
+                            tables.insert(change.table.clone());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Some(tables)
+    }
+}
+
+fn size(change: &ChangeEvent) -> usize {
+    128 + change.before.as_ref().map_or(0, plumbline_sdk::Row::size) + change.after.as_ref().map_or(0, plumbline_sdk::Row::size)
+}
+
+/// The events of `table` in these batches whose transaction is not in `low` and is in `upto`, in order, with their transaction.
+pub fn events_between<'a>(
+    batches: &'a [Arc<Batch>],
+    table: &'a TableId,
+    low: &'a Position,
+    upto: &'a Position,
+) -> impl Iterator<Item = (&'a TransactionMark, &'a Event)> {
+    batches.iter().flat_map(move |batch| {
+        batch.transactions.iter().filter(move |mark| !low.contains(&mark.id) && upto.contains(&mark.id)).flat_map(move |mark| {
+            batch.events[mark.events.clone()].iter().filter_map(move |event| {
+                let id = match event {
+                    Event::Change(change) => &change.table.id,
+                    Event::Schema(change) => &change.table,
+                    _ => return None,
+                };
+                (id == table).then_some((mark, event))
+            })
+        })
+    })
+}
