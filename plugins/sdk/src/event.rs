@@ -180,6 +180,11 @@ pub struct CopyMark {
     pub next: Option<Vec<String>>,
     /// Whether this is the last chunk.
     pub done: bool,
+    /// Of a table without key: the view that the rows were read in. Stream events of the table whose transaction this position contains
+    /// are in the copied rows already, and are not applied; later ones are. None for a table with key: all its events are applied.
+    pub snapshot: Option<Position>,
+    /// Whether the table is emptied before these rows are written: the first chunk of a copy that has to begin again (table without key).
+    pub restart: bool,
 }
 
 /// Events of one source in order, and the position after them: the unit of writing and committing.
