@@ -1,6 +1,8 @@
 //! The host of all plugins: it runs the line, compares both sides, and answers for both.
 
 pub mod api;
+pub mod clock;
 pub mod shared;
 pub mod state;
+pub mod validation;
 pub mod window;

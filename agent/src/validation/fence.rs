@@ -1,0 +1,145 @@
+//! The fence: how two reads at two moments are made to speak of one state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumbline_sdk::{Batch, Coordinate, Error, Event, Op, Position, Reader, Result, Row};
+
+use crate::shared::Shared;
+use crate::validation::keys;
+use crate::validation::plan::Plan;
+use crate::window::events_between;
+
+/// What settles a difference.
+#[derive(Clone)]
+pub enum Fence {
+    /// Our applier writes the target: the stream says what every row must be at the applier's position.
+    Stream(Arc<Shared>),
+    /// Somebody else writes it: a row that differs is read again after this time.
+    Time(Duration),
+}
+
+/// Both views are open, and what the stream did between them.
+pub struct Views {
+    /// What the target shows: A, exactly; with [`Fence::Time`] what the source showed at least.
+    pub at: Option<Position>,
+    /// What the stream says of keys that it touched between the source's view and the target's.
+    pub expected: Expected,
+}
+
+/// Rows as the stream left them at the target's position, by canonical key.
+#[derive(Default)]
+pub struct Expected {
+    /// None: deleted.
+    pub rows: HashMap<Vec<u8>, ExpectedRow>,
+    /// For a table without key: rows removed and added, in order.
+    pub removed: Vec<Row>,
+    /// See `removed`.
+    pub added: Vec<Row>,
+}
+
+/// One of them.
+pub struct ExpectedRow {
+    /// The last after-image; None: the last event deleted it.
+    pub row: Option<Row>,
+    /// Whether a pair of this key was judged.
+    pub seen: bool,
+}
+
+/// Why views could not be opened or had to be given up.
+#[derive(Debug)]
+pub enum Lost {
+    /// The table changed its shape, was truncated, or the window was too small: begin the chunk again.
+    Restart(&'static str),
+    /// Could not look.
+    Error(Error),
+}
+
+impl From<Error> for Lost {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// How long the applier may take to pass the source's view before the comparison gives up for now.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Progress inside a large transaction, or a moment behind: look again after this.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Without GTIDs, what the log held when the window began must have become visible before a view may rely on it.
+const SETTLED_COMMIT: Duration = Duration::from_secs(2);
+
+/// Opens both views: the source's first, then, when the applier has passed everything that the source's view can show, the target's.
+pub async fn open(fence: &Fence, source: &mut dyn Reader, target: &mut dyn Reader, plan: &Plan) -> std::result::Result<Views, Lost> {
+    let view = source.begin().await?;
+    let Fence::Stream(shared) = fence else {
+        target.begin().await?;
+        return Ok(Views { at: view.low, expected: Expected::default() });
+    };
+    let high = view.high.ok_or_else(|| Error::rejected("the source's reader gave no upper bound of its view"))?;
+    wait_applied(shared, high).await?;
+    let at = loop {
+        let at = target.begin().await?.low.ok_or_else(|| Error::rejected("the target has no progress of our applier"))?;
+        if at.partial.is_none() && at.reached(high) {
+            break at;
+        }
+        target.end().await?;
+        tokio::time::sleep(AGAIN).await;
+    };
+    let batches = match &view.low {
+        Some(low) => shared.picture().window.after(low),
+        None => {
+            tokio::time::sleep(SETTLED_COMMIT).await;
+            shared.picture().window.since(0)
+        }
+    };
+    let batches = batches.ok_or(Lost::Restart("the stream ran past what is remembered of it"))?;
+    let low = view.low.unwrap_or_else(|| Position { server: at.server.clone(), file: String::new(), at: Coordinate::default(), gtids: None, partial: None });
+    let expected = expected(plan, &batches, &low, &at)?;
+    Ok(Views { at: Some(at), expected })
+}
+
+async fn wait_applied(shared: &Shared, high: Coordinate) -> Result<()> {
+    let mut applied = shared.applied.subscribe();
+    let passed = applied.wait_for(|position| position.as_ref().is_some_and(|position| position.partial.is_none() && position.reached(high)));
+    match tokio::time::timeout(PATIENCE, passed).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(Error::rejected("the agent is stopping")),
+        Err(_) => Err(Error::rejected(format!("the target is behind: it did not reach `{high}` within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// What the stream says of every key that it touched after `low`, up to `upto`.
+pub fn expected(plan: &Plan, batches: &[Arc<Batch>], low: &Position, upto: &Position) -> std::result::Result<Expected, Lost> {
+    let mut expected = Expected::default();
+    let mut key = Vec::new();
+    for (_, event) in events_between(batches, &plan.schema.id, low, upto) {
+        let Event::Change(change) = event else { return Err(Lost::Restart("the table's shape changed between the two reads")) };
+        if change.op == Op::Truncate {
+            return Err(Lost::Restart("the table was truncated between the two reads"));
+        }
+        if !same_columns(plan, change) {
+            return Err(Lost::Restart("the table's columns changed between the two reads"));
+        }
+        if plan.key() == 0 {
+            expected.removed.extend(change.before.clone());
+            expected.added.extend(change.after.clone());
+            continue;
+        }
+        for (row, gone) in [(&change.before, true), (&change.after, false)] {
+            if let Some(row) = row {
+                keys::of_row(&plan.source_plan, row, &plan.stream_columns, &mut key)?;
+                let now = if gone { None } else { Some(row.clone()) };
+                expected.rows.insert(key.clone(), ExpectedRow { row: now, seen: false });
+            }
+        }
+    }
+    Ok(expected)
+}
+
+/// Whether a row of this event has its columns where the plan thinks they are.
+pub fn same_columns(plan: &Plan, change: &plumbline_sdk::ChangeEvent) -> bool {
+    Arc::ptr_eq(&plan.schema, &change.table)
+        || change.table.columns.len() == plan.schema.columns.len()
+            && plan.stream_columns.iter().all(|&i| change.table.columns[i].name == plan.schema.columns[i].name)
+}
