@@ -2,6 +2,9 @@
 
 pub mod api;
 pub mod clock;
+pub mod copy;
+pub mod occurrences;
+pub mod pipeline;
 pub mod shared;
 pub mod state;
 pub mod validation;

@@ -3,6 +3,8 @@
 //! A [`Rule`] joins a source column and a target column. It says how each side selects the cell, and brings what each side gives
 //! (MySQL text, a value of the stream, PostgreSQL text) to the same bytes. Equal bytes are equal values; nothing else is.
 
+mod copying;
+
 use crate::error::{Error, Result};
 use crate::read::TargetColumn;
 use crate::table::{Column, ColumnType};
