@@ -1,6 +1,7 @@
 //! The host of all plugins: it runs the line, compares both sides, and answers for both.
 
 pub mod api;
+pub mod checks;
 pub mod clock;
 pub mod config;
 pub mod copy;

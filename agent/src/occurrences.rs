@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_sdk::{Batch, Error, Event, Position};
+use plumbline_sdk::{Batch, Error, Event, Position, TableId};
 
-use crate::shared::Shared;
+use crate::shared::{Shared, TableReport};
 
 /// What is told of what happens.
 #[derive(Default)]
@@ -44,6 +44,23 @@ impl Occurrences {
             },
             Event::Change(_) | Event::Schema(_) => {}
         }
+    }
+    /// A table was compared; `took` microseconds.
+    pub fn compared(&self, table: &TableId, report: &TableReport, took: i64) {
+        let seconds = took as f64 / 1e6;
+        match report.verdict {
+            "equal" => tracing::info!(%table, rows = report.rows_compared, seconds, "proved equal"),
+            "different" => tracing::warn!(%table, rows = report.rows_compared, findings = report.findings_total, seconds, "rows differ"),
+            _ => tracing::info!(%table, rows = report.rows_compared, seconds, reason = report.unverified.first().map(|entry| entry.reason.as_str()), "not all of it could be judged"),
+        }
+    }
+    /// A table could not be compared.
+    pub fn could_not_compare(&self, table: &TableId) {
+        let _ = table;
+    }
+    /// Changes were checked one by one on the target.
+    pub fn verified_events(&self, matching: u64, differing: u64, newest_commit_micros: Option<i64>) {
+        let _ = (matching, differing, newest_commit_micros);
     }
     /// A sink is away.
     pub fn sink_failed(&self, component: &'static str, error: &Error, again_in: Duration) {

@@ -224,16 +224,18 @@ async fn ready(copier: &mut Option<Copier>, shared: &Shared) {
     }
 }
 
-/// Sets the open findings of every table from history.
+/// Sets the open findings of every table from history, but where a check knows of more than history lists.
 pub async fn refresh_open(shared: &Shared) {
     match shared.history.open_findings().await {
         Ok(open) => {
             let mut picture = shared.picture();
-            for table in picture.state.tables.values_mut() {
+            for table in picture.state.tables.values_mut().filter(|table| !table.open_beyond) {
                 table.open.clear();
             }
             for (table, verdict, count) in open {
-                if let Some(table) = picture.state.tables.get_mut(&table) {
+                if let Some(table) = picture.state.tables.get_mut(&table)
+                    && !table.open_beyond
+                {
                     table.open.insert(verdict, count);
                 }
             }

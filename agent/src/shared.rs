@@ -268,6 +268,9 @@ pub struct TableReport {
     pub verified_through: Option<VerifiedThrough>,
     /// How long it took.
     pub seconds: f64,
+    /// `verified_through` as a position, for counts that go on from it.
+    #[serde(skip)]
+    pub at: Option<Position>,
 }
 
 /// A finding in a report.

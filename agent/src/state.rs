@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plumbline_sdk::plugin::{OpCounts, Remembered, Verified};
 use plumbline_sdk::{
-    Batch, ChangeEvent, Coordinate, CopyMark, Event, Finding, Health, HealthState, Op, Position, TableId, TableSchema, TargetTable, Verdict,
+    Batch, ChangeEvent, Coordinate, CopyMark, Event, Finding, Health, HealthState, Op, Position, SchemaChangeKind, TableId, TableSchema, TargetTable, Verdict,
 };
 use serde::Serialize;
 
@@ -153,6 +153,12 @@ pub struct TableState {
     pub pending_since: Option<i64>,
     /// Whether a person stopped checking this table.
     pub paused: bool,
+    /// Whether more rows differ than history lists: then `open` is a check's exact number, not history's.
+    pub open_beyond: bool,
+    /// Whether changes went by unchecked since it was proved: then only a whole check proves it again.
+    pub gap: bool,
+    /// When it was last compared as a whole, and how long that took, both in microseconds.
+    pub compared: Option<(i64, i64)>,
 }
 
 impl TableState {
@@ -344,6 +350,7 @@ impl State {
             table.schema.get_or_insert_with(|| Arc::clone(&change.table));
         }
         table.copy = Some(mark.clone());
+        table.target_rows = Some(RowCount { rows: i64::try_from(mark.rows_done).unwrap_or(i64::MAX), as_of_micros: now_micros, estimated: true });
     }
 
     fn receive_schema(&mut self, batch: &Batch, events: std::ops::Range<usize>, commit_micros: i64, position: &str) {
@@ -357,7 +364,27 @@ impl State {
                 table.schema_changes.push(SeenSchemaChange { kind: change.kind.as_str(), commit_micros, position: position.to_owned() });
                 // What was proved held for the old shape.
                 table.verified = None;
+                match (change.kind, &change.renamed_to) {
+                    // A dropped table that comes again is a new one: its rows are copied from the beginning.
+                    (SchemaChangeKind::Drop, _) => table.copy = None,
+                    (SchemaChangeKind::Rename, Some(new)) => {
+                        let copy = table.copy.take();
+                        self.tables.entry(new.clone()).or_default().copy = copy;
+                    }
+                    _ => {}
+                }
             }
+        }
+    }
+
+    /// Sets the rows of a table on one side as they were counted, plus what the stream added since (`delta`).
+    pub fn set_rows(&mut self, table: &TableId, source: bool, counted: u64, delta: i64, now_micros: i64, estimated: bool) {
+        let Some(table) = self.tables.get_mut(table) else { return };
+        let rows = RowCount { rows: i64::try_from(counted).unwrap_or(i64::MAX).saturating_add(delta), as_of_micros: now_micros, estimated };
+        if source {
+            table.source_rows = Some(rows);
+        } else {
+            table.target_rows = Some(rows);
         }
     }
 

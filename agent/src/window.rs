@@ -70,6 +70,26 @@ impl Window {
         covered.then(|| self.batches.iter().map(|(_, batch, _)| Arc::clone(batch)).collect())
     }
 
+    /// What the stream added to the number of rows of `table` after `low`; None: not known any more, or the table was truncated.
+    pub fn delta(&self, table: &TableId, low: &Position) -> Option<i64> {
+        let mut delta = 0;
+        for batch in self.after(low)? {
+            for mark in batch.transactions.iter().filter(|mark| !low.contains(&mark.id)) {
+                for event in &batch.events[mark.events.clone()] {
+                    if let Event::Change(change) = event
+                        && change.table.id == *table
+                    {
+                        if change.op == plumbline_sdk::Op::Truncate {
+                            return None;
+                        }
+                        delta += crate::state::row_delta(change.op);
+                    }
+                }
+            }
+        }
+        Some(delta)
+    }
+
     /// The tables that changed in transactions that are not in `low` and end at or before `high`.
     pub fn touched(&self, low: &Position, high: Coordinate) -> Option<HashSet<TableId>> {
         let mut tables = HashSet::new();

@@ -126,6 +126,7 @@ fn report(plan: &Plan, judge: &Judge<'_>, settled_by: &'static str, max_findings
         findings: judge.found.iter().take(max_findings).map(|found| judge::report(plan, found, settled_by)).collect(),
         representation_only: judge.representation_only.iter().map(|(column, cells)| (plan.name(*column).to_owned(), *cells)).collect(),
         unverified,
+        at: position.clone(),
         verified_through: position.map(|position| VerifiedThrough { position: position.to_string(), time: now(), rows: judge.source_rows }),
         ..TableReport::default()
     }

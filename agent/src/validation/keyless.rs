@@ -122,6 +122,7 @@ pub async fn compare(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableRepor
         findings,
         unverified,
         notes: vec!["no key: rows are compared as a multiset".into()],
+        at: position.clone(),
         verified_through: position.map(|position| VerifiedThrough { position: position.to_string(), time: compare::now(), rows: rows_source }),
         ..TableReport::default()
     })
