@@ -53,10 +53,14 @@ impl Window {
         self.next
     }
 
+    /// The number of the oldest batch that is still here.
+    pub fn first(&self) -> u64 {
+        self.batches.front().map_or(self.next, |(number, _, _)| *number)
+    }
+
     /// The batches numbered `from` and later; None: some of them were dropped already.
     pub fn since(&self, from: u64) -> Option<Vec<Arc<Batch>>> {
-        let first = self.batches.front().map_or(self.next, |(number, _, _)| *number);
-        (from >= first || from == self.next)
+        (from >= self.first())
             .then(|| self.batches.iter().filter(|(number, _, _)| *number >= from).map(|(_, batch, _)| Arc::clone(batch)).collect())
     }
 

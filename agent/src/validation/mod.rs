@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod fence;
 pub mod feed;
+pub mod follow;
 pub mod judge;
 pub mod keyless;
 pub mod keys;
