@@ -1,0 +1,135 @@
+//! Connections: the session's settings, and errors that say what to mend.
+
+use std::error::Error as StdError;
+use std::io;
+
+use plumbline_sdk::{Error, Result};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
+use sqlx::{ConnectOptions, Executor};
+
+use crate::config::{PostgresConfig, SslMode};
+use crate::error::Doing;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reads, and cannot write by accident.
+    Read,
+    /// Writes by key: plans that scan a whole table for one row are never chosen where an index can serve.
+    Write,
+}
+
+/// The settings on which the text of values and the meaning of our statements depend; everything else is the server's.
+const SESSION: &str = "SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; \
+    SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET standard_conforming_strings = on; \
+    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning; \
+    SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
+
+/// Connects and prepares the session.
+pub async fn connect(config: &PostgresConfig, role: Role) -> Result<PgConnection> {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&config.host)
+        .port(config.port)
+        .username(&config.user)
+        .password(config.password.expose())
+        .database(&config.database)
+        .ssl_mode(match config.sslmode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Allow => PgSslMode::Allow,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        })
+        .application_name("plumbline")
+        .statement_cache_capacity(500)
+        .extra_float_digits(Some(1))
+        .disable_statement_logging();
+    if let Some(file) = &config.sslrootcert {
+        options = options.ssl_root_cert(file);
+    }
+    let mut connection = options.connect().await.map_err(|error| explain(config, error))?;
+    connection.execute(SESSION).await.doing("preparing the session")?;
+    let role = match role {
+        Role::Read => "SET default_transaction_read_only = on",
+        Role::Write => {
+            "SET default_transaction_read_only = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+        }
+    };
+    connection.execute(role).await.doing("preparing the session")?;
+    Ok(connection)
+}
+
+/// Whether the connection is encrypted.
+pub async fn is_encrypted(connection: &mut PgConnection) -> Result<bool> {
+    let ssl: Option<bool> = sqlx::query_scalar("SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()")
+        .fetch_optional(connection)
+        .await
+        .doing("asking whether the connection is encrypted")?;
+    Ok(ssl.unwrap_or(false))
+}
+
+/// One clear sentence for what can go wrong between here and a session.
+fn explain(config: &PostgresConfig, error: sqlx::Error) -> Error {
+    let PostgresConfig { host, port, user, database, .. } = config;
+    match &error {
+        sqlx::Error::Database(said) => {
+            let code = said.try_downcast_ref::<PgDatabaseError>().map_or("", |pg| pg.code()).to_owned();
+            match code.as_str() {
+                "28P01" => Error::config(format!(
+                    "PostgreSQL at `{host}:{port}` refused the password of user `{user}`; set `POSTGRES_PASSWORD` to that user's password"
+                )),
+                "28000" => Error::config(format!(
+                    "PostgreSQL at `{host}:{port}` does not let user `{user}` in from here; it wants an entry in pg_hba.conf, a role that may log in, or `POSTGRES_SSLMODE=require`"
+                ))
+                .caused_by(error),
+                "3D000" => Error::config(format!(
+                    "there is no database `{database}` on PostgreSQL at `{host}:{port}`; set `POSTGRES_DATABASE` to one that exists, or `CREATE DATABASE`"
+                )),
+                "42501" => Error::config(format!(
+                    "user `{user}` may not connect to database `{database}`; mend it with: GRANT CONNECT ON DATABASE {} TO {}",
+                    crate::quote::ident(database),
+                    crate::quote::ident(user)
+                )),
+                "53300" => Error::disconnected(format!("PostgreSQL at `{host}:{port}` has no connection left; raise `max_connections` or end idle sessions")),
+                "57P03" => Error::disconnected(format!("PostgreSQL at `{host}:{port}` is starting up or shutting down")).caused_by(error),
+                _ => Error::disconnected(format!("PostgreSQL at `{host}:{port}` refused the connection")).caused_by(error),
+            }
+        }
+        sqlx::Error::Tls(_) => Error::config(format!(
+            "TLS with PostgreSQL at `{host}:{port}` failed; check `POSTGRES_SSLMODE` (now `{}`) and `POSTGRES_SSLROOTCERT`",
+            mode_word(config.sslmode)
+        ))
+        .caused_by(error),
+        sqlx::Error::Configuration(_) => {
+            Error::config(format!("the settings for PostgreSQL at `{host}:{port}` cannot be used; check `POSTGRES_SSLROOTCERT` and `POSTGRES_HOST`")).caused_by(error)
+        }
+        sqlx::Error::Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
+            Error::disconnected(format!("nothing listens at PostgreSQL's `{host}:{port}`; check `POSTGRES_HOST` and `POSTGRES_PORT`, and that the server runs"))
+        }
+        sqlx::Error::Io(io) if looks_like_name(io) => {
+            Error::disconnected(format!("the host name `{host}` of PostgreSQL cannot be resolved; check `POSTGRES_HOST`"))
+        }
+        _ => Error::disconnected(format!("PostgreSQL at `{host}:{port}` cannot be reached")).caused_by(error),
+    }
+}
+
+fn mode_word(mode: SslMode) -> &'static str {
+    match mode {
+        SslMode::Disable => "disable",
+        SslMode::Allow => "allow",
+        SslMode::Prefer => "prefer",
+        SslMode::Require => "require",
+        SslMode::VerifyCa => "verify-ca",
+        SslMode::VerifyFull => "verify-full",
+    }
+}
+
+/// The resolver's failures have no kind of their own.
+fn looks_like_name(error: &io::Error) -> bool {
+    let mut text = error.to_string();
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.source()) {
+        text.push_str(&inner.to_string());
+    }
+    text.contains("lookup address") || text.contains("Name or service not known") || text.contains("name resolution")
+}
