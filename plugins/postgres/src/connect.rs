@@ -1,6 +1,5 @@
 //! Connections: the session's settings, and errors that say what to mend.
 
-use std::error::Error as StdError;
 use std::io;
 
 use plumbline_sdk::{Error, Result};

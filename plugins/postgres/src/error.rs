@@ -14,8 +14,6 @@ pub(crate) struct ServerSaid {
     pub message: String,
     /// The table it names.
     pub table: Option<String>,
-    /// The column it names.
-    pub column: Option<String>,
 }
 
 impl fmt::Display for ServerSaid {
@@ -32,7 +30,6 @@ impl ServerSaid {
             code: error.code().to_owned(),
             message: without_values(error.code(), error.message()),
             table: error.table().map(str::to_owned),
-            column: error.column().map(str::to_owned),
         }
     }
     /// Whether a constraint between rows was violated: applying in another order may succeed.
