@@ -30,7 +30,6 @@ use std::cmp::Ordering;
 
 pub use source::value_of_source_text;
 
-mod copying;
 
 use crate::error::{Error, Result};
 use crate::read::TargetColumn;
@@ -104,6 +103,13 @@ impl Rule {
             width: pair::modifier(&target.ty).unwrap_or_else(|| pair::bits(&source.ty)),
             lossy: pair::lossy(source),
         })
+    }
+
+    /// The rule by which a copy reads this column of the source: by its type alone, whatever the target makes of it. It says how to
+    /// select and how to bring a key cell to canonical form and back; it judges nothing, so it exists for every type.
+    pub fn of_source(source: &Column) -> Self {
+        let (form, read) = pair::of_source(&source.ty);
+        Self { source: source.ty.clone(), target: String::new(), form, read, width: pair::bits(&source.ty), lossy: false }
     }
 
     /// How the source's reader selects the cell.

@@ -115,6 +115,22 @@ pub(super) fn of(source: &Column, base: &str) -> Result<(Form, Read), String> {
     Ok(pair)
 }
 
+/// The form of a source column alone, with the reading of the target type that is nearest to it.
+pub(super) fn of_source(ty: &ColumnType) -> (Form, Read) {
+    use ColumnType as T;
+    match ty {
+        T::TinyInt { .. } | T::SmallInt { .. } | T::MediumInt { .. } | T::Int { .. } | T::BigInt { .. } | T::Year | T::Decimal { .. } | T::Bit(_) => (Form::Number, Read::Number),
+        T::Float => (Form::Real, Read::Real),
+        T::Double => (Form::Double, Read::Double),
+        T::Date => (Form::Date, Read::Civil),
+        T::DateTime(_) | T::Timestamp(_) => (Form::DateTime, Read::Civil),
+        T::Time(_) => (Form::Time, Read::Time),
+        T::Char(_) | T::VarChar(_) | T::Text(_) | T::Enum(_) | T::Set(_) => (Form::Text, Read::Text),
+        T::Json => (Form::Json, Read::Json),
+        T::Binary(_) | T::VarBinary(_) | T::Blob(_) | T::Geometry(_) | T::Vector(_) | T::Other(_) => (Form::Bytes, Read::Hex),
+    }
+}
+
 /// The type's name without its modifier and labels, for messages.
 pub(super) fn name(ty: &ColumnType) -> String {
     match ty {
