@@ -27,7 +27,8 @@ pub struct TargetColumn {
     pub name: String,
     /// The type as the target prints it with its modifier: `numeric(12,2)`, `timestamp(3) without time zone`, `text[]`.
     pub ty: String,
-    /// Domains resolved and modifier dropped: `numeric`, `timestamptz`, `_text`, `enum` for any enumeration (PostgreSQL's `typname`).
+    /// Domains resolved and modifier dropped: `numeric`, `timestamptz`, `_text` (PostgreSQL's `typname`); `enum` for any enumeration and
+    /// `_enum` for an array of one.
     pub base: String,
     /// Whether it may be NULL.
     pub nullable: bool,
@@ -68,7 +69,8 @@ pub struct ReadPlan {
     pub source: bool,
 }
 
-/// A range of keys: after `after`, up to and with `upto`. Bounds are cells of the key as the readers write them into a [`RowBlock`].
+/// A range of keys: after `after`, up to and with `upto`. Bounds are key cells of the reader's side, as
+/// [`Rule::key_for_source`](crate::canon::Rule::key_for_source) and [`Rule::key_for_target`](crate::canon::Rule::key_for_target) make them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyRange {
     /// Exclusive lower bound; None: from the first row.
@@ -172,11 +174,11 @@ pub trait Reader: Send {
     async fn end(&mut self) -> Result<()>;
     /// The exact number of rows in the view.
     async fn count(&mut self, table: &TableId) -> Result<u64>;
-    /// The key `rows` rows after `after` in this side's own key order; None: fewer rows are left.
+    /// The key `rows` rows after `after` in this side's own key order, as key cells; None: fewer rows are left.
     async fn bound(&mut self, plan: &ReadPlan, after: Option<&[String]>, rows: u64) -> Result<Option<Vec<String>>>;
     /// The rows of `range`, in this side's own key order, in blocks. `limit`: at most so many rows.
     async fn rows(&mut self, plan: &ReadPlan, range: &KeyRange, limit: Option<u64>, out: &mut dyn BlockSink) -> Result<()>;
-    /// The rows whose key equals one of `keys` byte by byte (a block of width `plan.key`, cells as this side writes them or as
+    /// The rows whose key equals one of `keys` byte by byte (a block of width `plan.key`, key cells of this side as
     /// [`Rule::key_for_source`](crate::canon::Rule::key_for_source) and [`Rule::key_for_target`](crate::canon::Rule::key_for_target) make them). In any order.
     async fn rows_by_key(&mut self, plan: &ReadPlan, keys: &RowBlock) -> Result<RowBlock>;
     /// The newest rows by key, at most `limit`, every column as text by name; for people to look at.

@@ -1,0 +1,1 @@
+//! Table tests over all pairs of types.
