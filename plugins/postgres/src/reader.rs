@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use plumbline_sdk::read::BlockSink;
 use plumbline_sdk::{Error, KeyRange, Plugin, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use crate::catalog::{CatalogTable, read_tables};
 use crate::config::PostgresConfig;
-use crate::connect::{Role, connect};
+use crate::connect::{Pulse, Role, connect};
 use crate::error::{Doing, Failure};
 use crate::escape::take_line;
 use crate::quote::qualified;
@@ -49,6 +49,7 @@ pub(crate) fn default_pipeline() -> String {
 pub struct PostgresReader {
     config: ReaderConfig,
     connection: Option<PgConnection>,
+    pulse: Option<Pulse>,
     tables: HashMap<TableId, Arc<CatalogTable>>,
 }
 
@@ -56,7 +57,7 @@ impl Plugin for PostgresReader {
     const NAME: &'static str = "postgres-reader";
     type Config = ReaderConfig;
     fn new(config: ReaderConfig) -> Result<Self> {
-        Ok(Self { config, connection: None, tables: HashMap::new() })
+        Ok(Self { config, connection: None, pulse: None, tables: HashMap::new() })
     }
 }
 
@@ -86,7 +87,7 @@ impl PostgresReader {
     /// closed, and `begin` opens a new one.
     async fn copy(&mut self, statement: &str, table: &TableId, width: usize, out: &mut dyn BlockSink) -> Result<()> {
         let mut connection = self.connection.take().ok_or_else(|| Error::disconnected("the reader of PostgreSQL is not connected"))?;
-        let result = copy_blocks(&mut connection, statement, table, width, out).await;
+        let result = copy_blocks(&mut connection, self.pulse.as_ref(), statement, table, width, out).await;
         match result {
             Ok(()) => {
                 self.connection = Some(connection);
@@ -101,11 +102,26 @@ impl PostgresReader {
     }
 }
 
-async fn copy_blocks(connection: &mut PgConnection, statement: &str, table: &TableId, width: usize, out: &mut dyn BlockSink) -> Result<()> {
+async fn copy_blocks(connection: &mut PgConnection, pulse: Option<&Pulse>, statement: &str, table: &TableId, width: usize, out: &mut dyn BlockSink) -> Result<()> {
     let doing = || format!("reading `{table}`");
-    let mut stream = connection.copy_out_raw(statement).await.map_err(|error| Failure::from(error).into_error(&doing()))?;
+    // Sorting may take its time before the first row; the server works then, and is waited for.
+    let begun = connection.copy_out_raw(statement);
+    let begun = match pulse {
+        Some(pulse) => pulse.guard(begun).await?,
+        None => begun.await,
+    };
+    let mut stream = begun.map_err(|error| Failure::from(error).into_error(&doing()))?;
     let mut block = RowBlock::new(width);
-    while let Some(line) = stream.next().await {
+    loop {
+        let next = match stream.next().now_or_never() {
+            Some(next) => next,
+            // Only a wait is guarded: most rows are here already.
+            None => match pulse {
+                Some(pulse) => pulse.guard(stream.next()).await?,
+                None => stream.next().await,
+            },
+        };
+        let Some(line) = next else { break };
         let line = line.map_err(|error| Failure::from(error).into_error(&doing()))?;
         if !take_line(&line, width, &mut block) {
             return Err(Error::fatal(format!("PostgreSQL sent a row of `{table}` that does not have {width} cells")));
@@ -146,7 +162,9 @@ impl Reader for PostgresReader {
     async fn connect(&mut self) -> Result<()> {
         self.tables.clear();
         self.connection = None;
-        self.connection = Some(connect(&self.config.connection, Role::Read).await?);
+        let mut connection = connect(&self.config.connection, Role::Read).await?;
+        self.pulse = Some(Pulse::of(&self.config.connection, &mut connection).await?);
+        self.connection = Some(connection);
         Ok(())
     }
 
