@@ -1,6 +1,8 @@
 //! Connections: the session's settings, and errors that say what to mend.
 
+use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use plumbline_sdk::{Error, Result};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
@@ -16,6 +18,56 @@ pub enum Role {
     Read,
     /// Writes by key: plans that scan a whole table for one row are never chosen where an index can serve.
     Write,
+}
+
+/// How long a server may take to let us in.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+/// How long an answer may take before we ask, on another connection, what the server is doing for us.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tells a server that works from one that is gone without a word: a half-open connection would be waited on for a quarter of an hour.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    config: PostgresConfig,
+    process: i32,
+}
+
+impl Pulse {
+    /// The pulse of this connection.
+    pub async fn of(config: &PostgresConfig, connection: &mut PgConnection) -> Result<Self> {
+        let process = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()").fetch_one(connection).await.doing("asking for the session's process")?;
+        Ok(Self { config: config.clone(), process })
+    }
+
+    /// Waits for `answer` as long as the server works on it. `Err`: it waits for us as we wait for it, or it is gone; the connection is
+    /// then not to be used any more.
+    pub async fn guard<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+        tokio::pin!(answer);
+        let mut silent = 0;
+        loop {
+            if let Ok(answer) = tokio::time::timeout(ANSWER_PATIENCE, &mut answer).await {
+                return Ok(answer);
+            }
+            silent = if self.works().await { 0 } else { silent + 1 };
+            if silent > 1 {
+                return Err(Error::disconnected(format!("the connection to PostgreSQL at `{}:{}` went silent", self.config.host, self.config.port)));
+            }
+        }
+    }
+
+    async fn works(&self) -> bool {
+        let asked = async {
+            let mut connection = connect(&self.config, Role::Read).await?;
+            sqlx::query_scalar::<_, bool>(
+                "SELECT coalesce(wait_event_type, '') <> 'Client' OR state_change > pg_catalog.clock_timestamp() - interval '5 s' FROM pg_catalog.pg_stat_activity WHERE pid = $1",
+            )
+            .bind(self.process)
+            .fetch_optional(&mut connection)
+            .await
+            .doing("asking what the server is doing")
+        };
+        matches!(tokio::time::timeout(CONNECT_PATIENCE, asked).await, Ok(Ok(Some(true))))
+    }
 }
 
 /// The settings on which the text of values and the meaning of our statements depend; everything else is the server's.
@@ -47,7 +99,17 @@ pub async fn connect(config: &PostgresConfig, role: Role) -> Result<PgConnection
     if let Some(file) = &config.sslrootcert {
         options = options.ssl_root_cert(file);
     }
-    let mut connection = options.connect().await.map_err(|error| explain(config, error))?;
+    let mut connection = match tokio::time::timeout(CONNECT_PATIENCE, options.connect()).await {
+        Ok(connected) => connected.map_err(|error| explain(config, error))?,
+        Err(_) => {
+            return Err(Error::disconnected(format!(
+                "PostgreSQL at `{}:{}` did not answer within {} s; check `POSTGRES_HOST`, and what stands between",
+                config.host,
+                config.port,
+                CONNECT_PATIENCE.as_secs()
+            )));
+        }
+    };
     connection.execute(SESSION).await.doing("preparing the session")?;
     let role = match role {
         Role::Read => "SET default_transaction_read_only = on",

@@ -4,17 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use plumbline_sdk::read::BlockSink;
-use plumbline_sdk::{Error, KeyRange, Plugin, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use plumbline_sdk::{Error, KeyRange, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use crate::catalog::{CatalogTable, read_tables};
 use crate::config::PostgresConfig;
-use crate::connect::{Role, connect};
+use crate::connect::{Pulse, Role, connect};
 use crate::error::{Doing, Failure};
 use crate::escape::take_line;
 use crate::quote::qualified;
@@ -22,20 +20,6 @@ use crate::sql;
 
 /// A block is handed over when it holds this much.
 const BLOCK_BYTES: usize = 1024 * 1024;
-
-/// Settings of the reader.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReaderConfig {
-    /// The database.
-    pub connection: PostgresConfig,
-    /// The schema in which the applier keeps its progress.
-    #[serde(default = "default_state_schema")]
-    pub state_schema: String,
-    /// The applier's pipeline, whose progress a view names.
-    #[serde(default = "default_pipeline")]
-    pub pipeline: String,
-}
 
 pub(crate) fn default_state_schema() -> String {
     "plumbline".into()
@@ -47,20 +31,26 @@ pub(crate) fn default_pipeline() -> String {
 
 /// Reads one PostgreSQL schema. Reading never writes: the session is read-only.
 pub struct PostgresReader {
-    config: ReaderConfig,
+    config: PostgresConfig,
+    pipeline: String,
+    state_schema: String,
     connection: Option<PgConnection>,
+    pulse: Option<Pulse>,
     tables: HashMap<TableId, Arc<CatalogTable>>,
 }
 
-impl Plugin for PostgresReader {
-    const NAME: &'static str = "postgres-reader";
-    type Config = ReaderConfig;
-    fn new(config: ReaderConfig) -> Result<Self> {
-        Ok(Self { config, connection: None, tables: HashMap::new() })
-    }
-}
-
 impl PostgresReader {
+    /// A reader of the schema that `config` names, whose views tell the progress of the applier `pipeline`. Does no IO.
+    pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
+        Self { config, pipeline: pipeline.into(), state_schema: default_state_schema(), connection: None, pulse: None, tables: HashMap::new() }
+    }
+
+    /// The same reader where the applier keeps its progress in another schema.
+    pub fn with_state_schema(mut self, schema: impl Into<String>) -> Self {
+        self.state_schema = schema.into();
+        self
+    }
+
     /// Whether the connection is encrypted.
     pub async fn is_encrypted(&mut self) -> Result<bool> {
         crate::connect::is_encrypted(self.connection()?).await
@@ -86,7 +76,7 @@ impl PostgresReader {
     /// closed, and `begin` opens a new one.
     async fn copy(&mut self, statement: &str, table: &TableId, width: usize, out: &mut dyn BlockSink) -> Result<()> {
         let mut connection = self.connection.take().ok_or_else(|| Error::disconnected("the reader of PostgreSQL is not connected"))?;
-        let result = copy_blocks(&mut connection, statement, table, width, out).await;
+        let result = copy_blocks(&mut connection, self.pulse.as_ref(), statement, table, width, out).await;
         match result {
             Ok(()) => {
                 self.connection = Some(connection);
@@ -101,11 +91,26 @@ impl PostgresReader {
     }
 }
 
-async fn copy_blocks(connection: &mut PgConnection, statement: &str, table: &TableId, width: usize, out: &mut dyn BlockSink) -> Result<()> {
+async fn copy_blocks(connection: &mut PgConnection, pulse: Option<&Pulse>, statement: &str, table: &TableId, width: usize, out: &mut dyn BlockSink) -> Result<()> {
     let doing = || format!("reading `{table}`");
-    let mut stream = connection.copy_out_raw(statement).await.map_err(|error| Failure::from(error).into_error(&doing()))?;
+    // Sorting may take its time before the first row; the server works then, and is waited for.
+    let begun = connection.copy_out_raw(statement);
+    let begun = match pulse {
+        Some(pulse) => pulse.guard(begun).await?,
+        None => begun.await,
+    };
+    let mut stream = begun.map_err(|error| Failure::from(error).into_error(&doing()))?;
     let mut block = RowBlock::new(width);
-    while let Some(line) = stream.next().await {
+    loop {
+        let next = match stream.next().now_or_never() {
+            Some(next) => next,
+            // Only a wait is guarded: most rows are here already.
+            None => match pulse {
+                Some(pulse) => pulse.guard(stream.next()).await?,
+                None => stream.next().await,
+            },
+        };
+        let Some(line) = next else { break };
         let line = line.map_err(|error| Failure::from(error).into_error(&doing()))?;
         if !take_line(&line, width, &mut block) {
             return Err(Error::fatal(format!("PostgreSQL sent a row of `{table}` that does not have {width} cells")));
@@ -146,12 +151,14 @@ impl Reader for PostgresReader {
     async fn connect(&mut self) -> Result<()> {
         self.tables.clear();
         self.connection = None;
-        self.connection = Some(connect(&self.config.connection, Role::Read).await?);
+        let mut connection = connect(&self.config, Role::Read).await?;
+        self.pulse = Some(Pulse::of(&self.config, &mut connection).await?);
+        self.connection = Some(connection);
         Ok(())
     }
 
     async fn tables(&mut self) -> Result<Vec<SideTable>> {
-        let schema = self.config.connection.schema.clone();
+        let schema = self.config.schema.clone();
         let tables = read_tables(self.connection()?, &schema, None).await.map_err(|failure| failure.into_error("reading the catalog"))?;
         self.tables.clear();
         let mut all = Vec::with_capacity(tables.len());
@@ -168,7 +175,7 @@ impl Reader for PostgresReader {
         }
         // A view sees the catalog as it is now.
         self.tables.clear();
-        let (schema, pipeline) = (self.config.state_schema.clone(), self.config.pipeline.clone());
+        let (schema, pipeline) = (self.state_schema.clone(), self.pipeline.clone());
         let connection = self.connection()?;
         let begun = async {
             connection.execute("ROLLBACK").await.ok();
@@ -195,7 +202,16 @@ impl Reader for PostgresReader {
 
     async fn count(&mut self, table: &TableId) -> Result<u64> {
         let catalog = self.table(table).await?;
-        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql::count(&catalog))).fetch_one(self.connection()?).await.doing(&format!("counting `{table}`"))?;
+        let pulse = self.pulse.clone();
+        let counting = sqlx::query_scalar(AssertSqlSafe(sql::count(&catalog))).fetch_one(self.connection()?);
+        let counted = match pulse {
+            Some(pulse) => pulse.guard(counting).await,
+            None => Ok(counting.await),
+        };
+        if counted.is_err() {
+            self.connection = None;
+        }
+        let count: i64 = counted?.doing(&format!("counting `{table}`"))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 

@@ -22,6 +22,7 @@ pub mod secret;
 pub mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trace;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
@@ -33,4 +34,5 @@ pub use position::{Coordinate, Partial, Position, TxnId};
 pub use read::{KeyRange, ReadColumn, ReadPlan, Reader, RowBlock, SideTable, TargetColumn, TargetTable, View};
 pub use secret::Secret;
 pub use table::{Column, ColumnType, TableId, TableSchema};
+pub use trace::{TraceId, TraceIds};
 pub use value::{Date, DateTime, Row, RowWriter, ValueRef};

@@ -46,6 +46,19 @@ pub(super) fn merged(stored: Option<&Position>, next: &Position) -> Option<Posit
     }
 }
 
+/// How changes are written. Each falls back to the next where PostgreSQL finds two rows in each other's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Mode {
+    /// The net effect of many changes: deletes, then upserts.
+    #[default]
+    Bulk,
+    /// The net effect, with every row that changes taken out before any is put in: rows may swap what is unique besides the key. Only where
+    /// nothing else reacts to a delete: in tables that we created, or where triggers and foreign keys are bypassed.
+    Replace,
+    /// Change by change, in the source's order.
+    Ordered,
+}
+
 /// Changes of one table that wait to be written together.
 pub(super) struct Group<'b> {
     pub plan: Arc<Plan>,
@@ -57,8 +70,9 @@ pub(super) struct Attempt<'a> {
     pub memory: &'a mut Memory,
     pub store: &'a Store,
     pub config: &'a ApplierConfig,
-    /// Change by change, in the source's order.
-    pub ordered: bool,
+    pub mode: Mode,
+    /// Whether foreign keys and triggers of the target are bypassed.
+    pub bypasses: bool,
     /// The table whose turn it is, and the schema statement, if it is one.
     blamed: Option<(TableId, String)>,
     /// The book as it was, once it has been written to.
@@ -68,8 +82,8 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub fn new(connection: &'a mut PgConnection, memory: &'a mut Memory, store: &'a Store, config: &'a ApplierConfig, ordered: bool) -> Self {
-        Self { connection, memory, store, config, ordered, blamed: None, backup: None, names: None }
+    pub fn new(connection: &'a mut PgConnection, memory: &'a mut Memory, store: &'a Store, config: &'a ApplierConfig, mode: Mode, bypasses: bool) -> Self {
+        Self { connection, memory, store, config, mode, bypasses, blamed: None, backup: None, names: None }
     }
 
     /// Who is to blame for a failure, and the book to go back to.
@@ -204,7 +218,7 @@ impl<'a> Attempt<'a> {
         let id = &change.table.id;
         // The common case: a table that is being written, in the shape it had.
         if change.op != Op::Truncate
-            && !self.ordered
+            && self.mode != Mode::Ordered
             && let Some(group) = groups.iter_mut().rev().find(|group| Arc::ptr_eq(&group.plan.schema, &change.table))
             && !group.plan.key.is_empty()
         {
@@ -224,7 +238,7 @@ impl<'a> Attempt<'a> {
             self.blame(id);
             return self.empty(&plan.name).await;
         }
-        if self.ordered {
+        if self.mode == Mode::Ordered {
             return self.write_one(&plan, change).await;
         }
         match groups.iter().position(|group| group.plan.schema.id == *id) {

@@ -27,11 +27,11 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use crate::config::PostgresConfig;
-use crate::connect::{Role, connect};
+use crate::connect::{Pulse, Role, connect};
 use crate::error::{Doing, Failure};
 use crate::reader::{default_pipeline, default_state_schema};
 use crate::types::{NulCharacters, ZeroDates};
-use attempt::{Attempt, Work, merged};
+use attempt::{Attempt, Mode, Work, merged};
 use store::{Book, Stop, Store};
 use target::Plan;
 
@@ -55,8 +55,8 @@ pub struct ApplierConfig {
     pub nul_characters: NulCharacters,
 }
 
-/// Batches applied change by change after one that could not be applied in bulk.
-const ORDERED_BATCHES: u32 = 16;
+/// How many batches are applied in the way that succeeded after one that could not be applied in bulk.
+const CAREFUL_BATCHES: u32 = 32;
 
 /// What the applier knows; the book and the position are as of the last commit.
 #[derive(Default)]
@@ -68,8 +68,9 @@ struct Memory {
     plans: HashMap<TableId, Vec<Arc<Plan>>>,
     /// As discovery last saw the tables.
     known: HashMap<TableId, Arc<TableSchema>>,
-    /// How many of the next batches are applied change by change.
-    ordered: u32,
+    /// How the next batches are applied, and how many of them.
+    mode: Mode,
+    careful: u32,
 }
 
 /// Applies batches to one PostgreSQL schema.
@@ -77,6 +78,7 @@ pub struct PostgresApplier {
     config: ApplierConfig,
     store: Store,
     connection: Option<PgConnection>,
+    pulse: Option<Pulse>,
     memory: Memory,
     bypasses_constraints: bool,
     connected_before: bool,
@@ -93,7 +95,7 @@ impl Plugin for PostgresApplier {
             return Err(Error::config(format!("`state_schema` is `{}`, and so is the target's schema; give the applier's progress a schema of its own", config.state_schema)));
         }
         let store = Store::new(&config.state_schema, &config.pipeline);
-        Ok(Self { config, store, connection: None, memory: Memory::default(), bypasses_constraints: false, connected_before: false })
+        Ok(Self { config, store, connection: None, pulse: None, memory: Memory::default(), bypasses_constraints: false, connected_before: false })
     }
 }
 
@@ -122,7 +124,10 @@ impl PostgresApplier {
     /// may be stale, without the tables that cannot go on. The connection is put back only when it is in a known state.
     async fn run(&mut self, work: &Work<'_>) -> Result<()> {
         let mut connection = self.connection.take().ok_or_else(|| Error::disconnected("the applier is not connected to PostgreSQL"))?;
-        let result = self.run_with(&mut connection, work).await;
+        let result = match self.pulse.clone() {
+            Some(pulse) => pulse.guard(self.run_with(&mut connection, work)).await.and_then(|result| result),
+            None => self.run_with(&mut connection, work).await,
+        };
         let usable = match &result {
             Ok(()) => true,
             Err(error) => error.kind() == ErrorKind::Rejected,
@@ -135,15 +140,15 @@ impl PostgresApplier {
 
     async fn run_with(&mut self, connection: &mut PgConnection, work: &Work<'_>) -> Result<()> {
         let mut stops: Vec<(TableId, Stop)> = Vec::new();
-        let mut ordered = self.memory.ordered > 0;
+        let mut mode = if self.memory.careful > 0 { self.memory.mode } else { Mode::Bulk };
         let mut read_again = false;
         loop {
-            let mut attempt = Attempt::new(&mut *connection, &mut self.memory, &self.store, &self.config, ordered);
+            let mut attempt = Attempt::new(&mut *connection, &mut self.memory, &self.store, &self.config, mode, self.bypasses_constraints);
             let result = attempt.run(work, &stops).await;
             let (blamed, backup) = attempt.end();
             let failure = match result {
                 Ok(()) => {
-                    self.memory.ordered = self.memory.ordered.saturating_sub(1);
+                    self.memory.careful = self.memory.careful.saturating_sub(1);
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -157,9 +162,10 @@ impl PostgresApplier {
                 Failure::Away(error) => return Err(error),
                 Failure::Ours(error) if error.kind() != ErrorKind::Rejected || blamed.is_none() => return Err(error),
                 Failure::Ours(error) => error.chain(),
-                Failure::Said(said) if said.is_order() && !ordered => {
-                    ordered = true;
-                    self.memory.ordered = ORDERED_BATCHES;
+                Failure::Said(said) if said.is_order() && mode != Mode::Ordered => {
+                    mode = if mode == Mode::Bulk { Mode::Replace } else { Mode::Ordered };
+                    self.memory.mode = mode;
+                    self.memory.careful = CAREFUL_BATCHES;
                     continue;
                 }
                 Failure::Said(said) => {
@@ -202,6 +208,7 @@ impl Sink for PostgresApplier {
     async fn connect(&mut self) -> Result<()> {
         self.connection = None;
         let mut connection = connect(&self.config.connection, Role::Write).await?;
+        self.pulse = Some(Pulse::of(&self.config.connection, &mut connection).await?);
         let mine = self.connected_before.then_some(self.memory.epoch);
         let opened = self.store.open(&mut connection, &self.config.connection.user, mine).await?;
         // Foreign keys are the source's business: its changes arrive in its order, cascades included. Where this is not granted,

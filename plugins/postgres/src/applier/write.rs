@@ -4,7 +4,7 @@ use plumbline_sdk::{Batch, ChangeEvent, CopyMark, Error, Event, Op, Row, TableSc
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::attempt::{Attempt, Group, Outcome};
+use super::attempt::{Attempt, Group, Mode, Outcome};
 use super::net::net;
 use super::target::{Plan, PlanColumn};
 use crate::types::Written;
@@ -21,6 +21,12 @@ impl Attempt<'_> {
             return self.write_in_order(plan, &group.changes).await;
         }
         let net = net(&group.changes, |row, out| plan.key_bytes(row, out))?;
+        if self.mode == Mode::Replace && (plan.created || self.bypasses) {
+            let all: Vec<&Row> = net.deletes.iter().chain(&net.upserts).copied().collect();
+            send(self.connection, &plan.delete, &plan.schema, &plan.key, &all).await?;
+            send(self.connection, &plan.insert, &plan.schema, &plan.columns, &net.upserts).await?;
+            return Ok(());
+        }
         if !net.deletes.is_empty() {
             send(self.connection, &plan.delete, &plan.schema, &plan.key, &net.deletes).await?;
         }
@@ -118,7 +124,7 @@ impl Attempt<'_> {
         if plan.key.is_empty() {
             return send(self.connection, &plan.insert, &plan.schema, &plan.columns, rows).await.map(|_| ());
         }
-        if self.ordered && !plan.created {
+        if self.mode == Mode::Ordered && !plan.created {
             for change in changes {
                 self.write_one(plan, change).await?;
             }
