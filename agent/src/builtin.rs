@@ -2,25 +2,40 @@
 
 use std::sync::Arc;
 
-use plumbline_history::SqliteHistory;
-use plumbline_mysql::{Discovery, MysqlBinlog};
-use plumbline_postgres::{PostgresApplier, PostgresComparer};
+use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
+use plumbline_history::{SqliteHistory, SqliteHistoryConfig};
+use plumbline_mysql as mysql;
+use plumbline_postgres::{
+    ApplierConfig, ComparerConfig, PostgresApplier, PostgresComparer, PostgresConfig, PostgresReader, PreflightOptions, ReaderConfig,
+};
 use plumbline_sdk::{Applier, Error, History, Plugin, Reader, Result, Source, TableId, TableSchema, Validator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use crate::checks::Readers;
 use crate::config::Config;
 
-/// Name, kind and one sentence of every compiled-in plugin.
-pub const PLUGINS: [(&str, &str, &str); 5] = [
-    ("mysql-discovery", "source", "finds the source's tables and tells when their shape changes"),
-    ("mysql-binlog", "source", "follows every change from MySQL's binlog"),
-    ("postgres-applier", "sink", "copies tables and applies every change to PostgreSQL"),
-    ("postgres-comparer", "validator", "compares both sides' rows by canonical form"),
-    ("sqlite-history", "sink", "keeps position, counters, events and findings in SQLite"),
+/// A compiled-in plugin: name, kind, one sentence.
+pub struct BuiltIn {
+    /// By which configuration asks for it.
+    pub name: &'static str,
+    /// `source`, `sink`, `validator`.
+    pub kind: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// Every compiled-in plugin.
+pub const PLUGINS: [BuiltIn; 5] = [
+    BuiltIn { name: Discovery::NAME, kind: "source", about: "finds the source's tables and tells when their shape changes" },
+    BuiltIn { name: MysqlBinlog::NAME, kind: "source", about: "follows every change from MySQL's binlog" },
+    BuiltIn { name: PostgresApplier::NAME, kind: "sink", about: "copies tables and applies every change to PostgreSQL" },
+    BuiltIn { name: PostgresComparer::NAME, kind: "validator", about: "compares both sides' rows by canonical form" },
+    BuiltIn { name: SqliteHistory::NAME, kind: "sink", about: "keeps position, counters, events and findings in SQLite" },
 ];
+
+/// The schema of the target in which the applier keeps its progress.
+pub const STATE_SCHEMA: &str = "plumbline";
 
 fn typed<T: DeserializeOwned>(value: Value, section: &str) -> Result<T> {
     serde_json::from_value(value).map_err(|cause| Error::config(format!("a setting of `[{section}]` is not accepted")).caused_by(cause))
@@ -30,25 +45,23 @@ fn path(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The settings of MySQL as its plugins take them.
-pub fn mysql_config(config: &Config) -> Result<plumbline_mysql::MysqlConfig> {
-    let mysql = &config.mysql;
+fn mysql_config(config: &Config) -> Result<mysql::MysqlConfig> {
+    let settings = &config.mysql;
     typed(
         json!({
-            "host": mysql.host, "port": mysql.port, "user": mysql.user, "password": mysql.password.expose(), "database": mysql.database,
-            "ssl_mode": mysql.ssl_mode, "ssl_ca": path(&mysql.ssl_ca),
+            "host": settings.host, "port": settings.port, "user": settings.user, "password": settings.password.expose(), "database": settings.database,
+            "ssl_mode": settings.ssl_mode, "ssl_ca": path(&settings.ssl_ca),
         }),
         "mysql",
     )
 }
 
-/// The settings of PostgreSQL as its plugins take them.
-pub fn postgres_config(config: &Config) -> Result<plumbline_postgres::PostgresConfig> {
-    let postgres = &config.postgres;
+fn postgres_config(config: &Config) -> Result<PostgresConfig> {
+    let settings = &config.postgres;
     typed(
         json!({
-            "host": postgres.host, "port": postgres.port, "user": postgres.user, "password": postgres.password.expose(), "database": postgres.database,
-            "schema": postgres.schema, "sslmode": postgres.sslmode, "sslrootcert": path(&postgres.sslrootcert),
+            "host": settings.host, "port": settings.port, "user": settings.user, "password": settings.password.expose(), "database": settings.database,
+            "schema": settings.schema, "sslmode": settings.sslmode, "sslrootcert": path(&settings.sslrootcert),
         }),
         "postgres",
     )
@@ -56,10 +69,153 @@ pub fn postgres_config(config: &Config) -> Result<plumbline_postgres::PostgresCo
 
 /// Readers of both sides, each with a connection of its own.
 pub fn readers(config: &Config) -> Result<Readers> {
-    let (mysql, postgres, pipeline) = (mysql_config(config)?, postgres_config(config)?, config.pipeline.clone());
+    let (mysql, connection, pipeline) = (mysql_config(config)?, postgres_config(config)?, config.pipeline.clone());
     Ok(Arc::new(move || {
-        let source: Box<dyn Reader> = Box::new(plumbline_mysql::MysqlReader::new(mysql.clone()));
-        let target: Box<dyn Reader> = Box::new(plumbline_postgres::PostgresReader::new(postgres.clone(), pipeline.clone()));
+        let source: Box<dyn Reader> = Box::new(MysqlReader::new(mysql.clone()));
+        let reader = ReaderConfig { connection: connection.clone(), state_schema: STATE_SCHEMA.into(), pipeline: pipeline.clone() };
+        let target: Box<dyn Reader> = Box::new(PostgresReader::new(reader)?);
         Ok((source, target))
     }))
+}
+
+/// The validator that compares canonical forms.
+pub fn validator() -> Result<Box<dyn Validator>> {
+    Ok(Box::new(PostgresComparer::new(ComparerConfig::default())?))
+}
+
+/// The history that the settings ask for.
+pub fn history(config: &Config) -> Result<Box<dyn History>> {
+    let settings = SqliteHistoryConfig {
+        data_dir: config.data_dir.clone(),
+        pipeline: config.pipeline.clone(),
+        keep_events: u64::from(config.history.keep_events),
+        ..SqliteHistoryConfig::default()
+    };
+    Ok(Box::new(SqliteHistory::new(settings)?))
+}
+
+/// The applier, where the settings ask for one.
+pub fn applier(config: &Config) -> Result<Option<Box<dyn Applier>>> {
+    if !config.apply {
+        return Ok(None);
+    }
+    let settings: ApplierConfig = ApplierConfig {
+        connection: postgres_config(config)?,
+        state_schema: STATE_SCHEMA.into(),
+        pipeline: config.pipeline.clone(),
+        zero_dates: Default::default(),
+        nul_characters: Default::default(),
+    };
+    Ok(Some(Box::new(PostgresApplier::new(settings)?)))
+}
+
+/// Finds the source's tables on request, and tells discovery and the stream what to watch besides.
+#[derive(Clone)]
+pub struct Finder {
+    mysql: mysql::MysqlConfig,
+    watch: Arc<Watch>,
+}
+
+impl Finder {
+    /// The source's tables, each with the rule that excludes it, if any.
+    pub async fn tables(&self) -> Result<Vec<(TableSchema, Option<String>)>> {
+        let mut conn = mysql::connect::connect(&self.mysql).await?;
+        let found = mysql::tables(&mut conn, &self.mysql, &self.watch).await?;
+        // The answer is there; how the connection ends is of no interest.
+        let _ = conn.disconnect().await;
+        Ok(found.into_iter().map(|table| (table.schema, table.excluded_by)).collect())
+    }
+    /// Watches a table although a rule excludes it.
+    pub fn include(&self, table: &TableId) {
+        self.watch.include(table);
+    }
+    /// Makes discovery look at once.
+    pub fn look_now(&self) {
+        self.watch.look.notify_one();
+    }
+}
+
+/// What follows the source: a finder, discovery, and the stream, which watch the same tables.
+pub struct SourceParts {
+    /// Finds tables on request.
+    pub finder: Finder,
+    /// Tells of tables.
+    pub discovery: Box<dyn Source>,
+    /// Tells of changes.
+    pub stream: Box<dyn Source>,
+}
+
+/// The sources that the settings ask for.
+pub fn source(config: &Config) -> Result<SourceParts> {
+    let mysql = mysql_config(config)?;
+    let watch = Watch::new(config.source.include.clone(), config.source.exclude.clone());
+    let discovery = DiscoveryConfig {
+        mysql: mysql.clone(),
+        interval: config.discovery_interval.0,
+        include: config.source.include.clone(),
+        exclude: config.source.exclude.clone(),
+    };
+    let stream = BinlogConfig { mysql: mysql.clone(), server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
+    Ok(SourceParts {
+        finder: Finder { mysql, watch: Arc::clone(&watch) },
+        discovery: Box::new(Discovery::with_watch(discovery, Arc::clone(&watch))),
+        stream: Box::new(MysqlBinlog::with_watch(stream, watch)),
+    })
+}
+
+/// The server id that is set, or one of its own for this pipeline and data folder, far above what people choose by hand.
+fn server_id(config: &Config) -> u32 {
+    if config.source.server_id != 0 {
+        return config.source.server_id;
+    }
+    let folder = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let hash = xxhash_rust::xxh3::xxh3_64(format!("{}\u{0}{}", config.pipeline, folder.display()).as_bytes());
+    0x8000_0000 | (hash as u32 & 0x7FFF_FFFF)
+}
+
+/// One thing that preflight looked at.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PreflightCheck {
+    /// `mysql` or `postgres`.
+    pub component: &'static str,
+    /// `ok`, `warning`, `failed`.
+    pub state: &'static str,
+    /// What to know, and what mends it.
+    pub message: String,
+}
+
+/// Looks at both servers' settings and at what we may do there. A server that cannot be reached is a failed check.
+pub async fn preflight(config: &Config) -> Result<Vec<PreflightCheck>> {
+    let mut checks = Vec::new();
+    let mysql = mysql_config(config)?;
+    let looked = async {
+        let mut conn = mysql::connect::connect(&mysql).await?;
+        mysql::preflight::check(&mut conn, &mysql).await
+    };
+    let component = "mysql";
+    match looked.await {
+        Ok(found) => checks.extend(found.into_iter().map(|check| PreflightCheck {
+            component,
+            state: match check.state {
+                mysql::preflight::CheckState::Ok => "ok",
+                mysql::preflight::CheckState::Warning => "warning",
+                mysql::preflight::CheckState::Failed => "failed",
+            },
+            message: check.message,
+        })),
+        Err(error) => checks.push(PreflightCheck { component, state: "failed", message: error.chain() }),
+    }
+    let component = "postgres";
+    let options = PreflightOptions { applies: config.apply, state_schema: STATE_SCHEMA.into() };
+    match plumbline_postgres::preflight(&postgres_config(config)?, &options).await {
+        Ok(found) => {
+            if found.problems.is_empty() {
+                checks.push(PreflightCheck { component, state: "ok", message: format!("PostgreSQL {} can be used", found.version) });
+            }
+            checks.extend(found.problems.into_iter().map(|message| PreflightCheck { component, state: "failed", message }));
+            checks.extend(found.warnings.into_iter().map(|message| PreflightCheck { component, state: "warning", message }));
+        }
+        Err(error) => checks.push(PreflightCheck { component, state: "failed", message: error.chain() }),
+    }
+    Ok(checks)
 }

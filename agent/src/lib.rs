@@ -1,13 +1,19 @@
 //! The host of all plugins: it runs the line, compares both sides, and answers for both.
 
+pub mod agent;
 pub mod api;
+pub mod builtin;
 pub mod checks;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod copy;
+pub mod desk;
 pub mod occurrences;
 pub mod pipeline;
+pub mod metrics;
 pub mod shared;
 pub mod state;
+pub mod telemetry;
 pub mod validation;
 pub mod window;

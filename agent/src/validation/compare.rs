@@ -452,19 +452,10 @@ async fn merge_feeds(
 
 /// Rows that the stream left on the source, in this range, and that neither read showed.
 fn judge_unseen(plan: &Plan, judge: &mut Judge<'_>, expected: &mut Expected, range: &KeyRange) -> Result<()> {
-    let bound = |cells: &Option<Vec<String>>| -> Result<Option<Vec<u8>>> {
-        let Some(cells) = cells else { return Ok(None) };
-        let mut block = RowBlock::new(cells.len());
-        for cell in cells {
-            block.push(Some(cell.as_bytes()));
-        }
-        let mut key = Vec::new();
-        keys::of_block(&plan.source_plan, &block, 0, &mut key)?;
-        Ok(Some(key))
-    };
     if expected.rows.is_empty() {
         return Ok(());
     }
+    let bound = |cells: &Option<Vec<String>>| cells.as_deref().map(|cells| keys::of_bound(&plan.source_plan, cells)).transpose();
     let (after, upto) = (bound(&range.after)?, bound(&range.upto)?);
     let inside = |key: &[u8]| {
         after.as_ref().is_none_or(|after| keys::order(&plan.source_plan, key, after) == Ordering::Greater)

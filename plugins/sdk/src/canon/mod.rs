@@ -17,6 +17,7 @@
 //! - JSON: see the module's `json.rs`.
 
 mod bytes;
+mod copying;
 mod decimal;
 mod float;
 mod integer;
