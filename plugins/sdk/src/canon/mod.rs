@@ -17,7 +17,6 @@
 //! - JSON: see the module's `json.rs`.
 
 mod bytes;
-mod copying;
 mod decimal;
 mod float;
 mod integer;
@@ -334,6 +333,15 @@ impl Rule {
             }
         };
         if done { Ok(out) } else { Err(self.no_key("target")) }
+    }
+
+    /// Appends the canonical form of a key cell that [`key_for_source`](Self::key_for_source) made.
+    pub fn canonical_of_key(&self, key_cell: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        match self.form {
+            Form::Bytes if bytes::push_hex(key_cell, out) => Ok(()),
+            Form::Bytes => Err(self.not_of_type()),
+            _ => self.source_text(key_cell, out),
+        }
     }
 
     /// A canonical key cell as people see it in a finding (FACE.md section 4): binary as `0x` and lower-case hexadecimal, a UUID as the

@@ -359,6 +359,9 @@ fn keys_go_back_to_their_side() {
         let mut canonical = Vec::new();
         rule.source_text(source, &mut canonical).expect("a source cell");
         let text = |key: Result<Vec<u8>>| String::from_utf8(key.expect("a key")).expect("text");
+        let mut again = Vec::new();
+        rule.canonical_of_key(&rule.key_for_source(&canonical).expect("a key"), &mut again).expect("a key cell");
+        assert_eq!(again, canonical, "{expected:?}");
         let found = (text(rule.key_for_source(&canonical)), text(rule.key_for_target(&canonical)), rule.key_text(&canonical));
         assert_eq!((found.0.as_str(), found.1.as_str(), found.2.as_str()), expected);
     };
