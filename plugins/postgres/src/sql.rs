@@ -199,7 +199,7 @@ pub fn latest(table: &CatalogTable, limit: u32) -> String {
         sql.push_str("::pg_catalog.text");
     }
     if table.table.columns.is_empty() {
-        sql.push_str("1");
+        sql.push('1');
     }
     sql.push_str(" FROM ");
     sql.push_str(&table.sql_name());
