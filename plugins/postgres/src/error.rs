@@ -82,6 +82,7 @@ impl From<sqlx::Error> for Failure {
             sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => {
                 Self::Ours(Error::fatal("a value could not be exchanged with PostgreSQL; this is a defect of `plumbline-postgres`"))
             }
+            sqlx::Error::Io(io) => Self::Away(Error::disconnected("the connection to PostgreSQL was lost").caused_by(io)),
             other => Self::Away(Error::disconnected("the connection to PostgreSQL was lost").caused_by(other)),
         }
     }
