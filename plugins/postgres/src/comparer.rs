@@ -111,3 +111,81 @@ impl Validator for PostgresComparer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plumbline_sdk::canon::Rule;
+    use plumbline_sdk::{Column, ColumnType, Pair, ReadPlan, Row, TableId, TargetColumn};
+
+    use super::*;
+
+    fn plan(columns: &[(ColumnType, &str)]) -> ReadPlan {
+        let columns = columns
+            .iter()
+            .map(|(ty, base)| {
+                let source = Column { name: "c".into(), ty: ty.clone(), nullable: true, key_ordinal: None, generated: false, charset: None };
+                let target = TargetColumn { name: "c".into(), ty: (*base).into(), base: (*base).into(), nullable: true, generated: false };
+                ReadColumn { name: "c".into(), rule: Rule::new(&source, &target).expect("a rule") }
+            })
+            .collect();
+        ReadPlan { table: TableId::new("s", "t"), columns, key: 1, ordered: true, source: true }
+    }
+
+    fn block(rows: &[&[Option<&str>]], width: usize) -> RowBlock {
+        let mut block = RowBlock::new(width);
+        for row in rows {
+            for cell in *row {
+                block.push(cell.map(str::as_bytes));
+            }
+        }
+        block
+    }
+
+    const INT: ColumnType = ColumnType::Int { unsigned: false };
+
+    /// Differing columns of one pair; empty: equal.
+    fn check(ty: ColumnType, base: &str, ours: Option<&str>, theirs: Option<&str>, equal: bool) {
+        let plan = plan(&[(ty, base)]);
+        let (source, target) = (block(&[&[ours]], 1), block(&[&[theirs]], 1));
+        let pairs = [Pair { source: Some(PairRow::Block(&source, 0)), target: Some((&target, 0)) }];
+        let mut findings = Findings::default();
+        PostgresComparer::default().validate(&CheckBatch { plan: &plan, pairs: &pairs }, &mut findings).expect("judged");
+        let expected = if equal { Vec::new() } else { vec![(0, Verdict::Changed, vec![0])] };
+        assert_eq!((findings.found, findings.unjudged.len()), (expected, 0), "{base}: {ours:?} {theirs:?}");
+    }
+
+    #[test]
+    fn cells_are_equal_by_their_canonical_form() {
+        check(INT, "int4", Some("5"), Some("5"), true);
+        check(INT, "int4", Some("5"), Some("6"), false);
+        check(ColumnType::Decimal { precision: 5, scale: 2 }, "numeric", Some("1.50"), Some("1.5"), true);
+        check(ColumnType::VarChar(5), "text", Some("a"), Some("a "), false);
+        check(ColumnType::VarChar(5), "text", Some(""), None, false);
+        check(ColumnType::VarChar(5), "text", None, Some(""), false);
+        check(ColumnType::VarChar(5), "text", None, None, true);
+        check(ColumnType::Double, "float8", Some("1e15"), Some("1e+15"), true);
+    }
+
+    #[test]
+    fn a_row_of_one_side_only_is_missing_or_extra() {
+        let plan = plan(&[(INT, "int4")]);
+        let rows = block(&[&[Some("1")]], 1);
+        let pairs = [Pair { source: Some(PairRow::Block(&rows, 0)), target: None }, Pair { source: None, target: Some((&rows, 0)) }];
+        let mut findings = Findings::default();
+        PostgresComparer::default().validate(&CheckBatch { plan: &plan, pairs: &pairs }, &mut findings).expect("judged");
+        assert_eq!(findings.found, [(0, Verdict::Missing, Vec::new()), (1, Verdict::Extra, Vec::new())]);
+    }
+
+    #[test]
+    fn a_row_of_the_stream_is_judged_by_its_values_and_never_where_it_is_silent() {
+        let plan = plan(&[(INT, "int4"), (ColumnType::VarChar(5), "text"), (INT, "int4")]);
+        let row = Row::of(&[ValueRef::Absent, ValueRef::Text("x"), ValueRef::Int(1)]);
+        let places = [2, 1, 0];
+        let target = block(&[&[Some("1"), Some("y"), Some("7")]], 3);
+        let pairs = [Pair { source: Some(PairRow::Row(&row, &places)), target: Some((&target, 0)) }];
+        let mut findings = Findings::default();
+        PostgresComparer::default().validate(&CheckBatch { plan: &plan, pairs: &pairs }, &mut findings).expect("judged");
+        assert_eq!(findings.found, [(0, Verdict::Changed, vec![1])]);
+        assert_eq!(findings.unjudged.iter().map(|(column, _)| *column).collect::<Vec<_>>(), [2]);
+    }
+}

@@ -21,4 +21,4 @@ pub use applier::{ApplierConfig, PostgresApplier};
 pub use comparer::{ComparerConfig, PostgresComparer};
 pub use config::{PostgresConfig, SslMode};
 pub use preflight::{PreflightOptions, preflight};
-pub use reader::PostgresReader;
+pub use reader::{PostgresReader, ReaderConfig};

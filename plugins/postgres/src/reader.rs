@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use plumbline_sdk::read::BlockSink;
-use plumbline_sdk::{Error, KeyRange, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
+use plumbline_sdk::{Error, KeyRange, Plugin, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
@@ -21,6 +23,20 @@ use crate::sql;
 /// A block is handed over when it holds this much.
 const BLOCK_BYTES: usize = 1024 * 1024;
 
+/// Settings of the reader.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderConfig {
+    /// The database; its `schema` is what is read.
+    pub connection: PostgresConfig,
+    /// The schema in which the applier keeps its progress.
+    #[serde(default = "default_state_schema")]
+    pub state_schema: String,
+    /// The applier's pipeline, whose progress a view names.
+    #[serde(default = "default_pipeline")]
+    pub pipeline: String,
+}
+
 pub(crate) fn default_state_schema() -> String {
     "plumbline".into()
 }
@@ -31,26 +47,21 @@ pub(crate) fn default_pipeline() -> String {
 
 /// Reads one PostgreSQL schema. Reading never writes: the session is read-only.
 pub struct PostgresReader {
-    config: PostgresConfig,
-    pipeline: String,
-    state_schema: String,
+    config: ReaderConfig,
     connection: Option<PgConnection>,
     pulse: Option<Pulse>,
     tables: HashMap<TableId, Arc<CatalogTable>>,
 }
 
+impl Plugin for PostgresReader {
+    const NAME: &'static str = "postgres-reader";
+    type Config = ReaderConfig;
+    fn new(config: ReaderConfig) -> Result<Self> {
+        Ok(Self { config, connection: None, pulse: None, tables: HashMap::new() })
+    }
+}
+
 impl PostgresReader {
-    /// A reader of the schema that `config` names, whose views tell the progress of the applier `pipeline`. Does no IO.
-    pub fn new(config: PostgresConfig, pipeline: impl Into<String>) -> Self {
-        Self { config, pipeline: pipeline.into(), state_schema: default_state_schema(), connection: None, pulse: None, tables: HashMap::new() }
-    }
-
-    /// The same reader where the applier keeps its progress in another schema.
-    pub fn with_state_schema(mut self, schema: impl Into<String>) -> Self {
-        self.state_schema = schema.into();
-        self
-    }
-
     /// Whether the connection is encrypted.
     pub async fn is_encrypted(&mut self) -> Result<bool> {
         crate::connect::is_encrypted(self.connection()?).await
@@ -151,14 +162,14 @@ impl Reader for PostgresReader {
     async fn connect(&mut self) -> Result<()> {
         self.tables.clear();
         self.connection = None;
-        let mut connection = connect(&self.config, Role::Read).await?;
-        self.pulse = Some(Pulse::of(&self.config, &mut connection).await?);
+        let mut connection = connect(&self.config.connection, Role::Read).await?;
+        self.pulse = Some(Pulse::of(&self.config.connection, &mut connection).await?);
         self.connection = Some(connection);
         Ok(())
     }
 
     async fn tables(&mut self) -> Result<Vec<SideTable>> {
-        let schema = self.config.schema.clone();
+        let schema = self.config.connection.schema.clone();
         let tables = read_tables(self.connection()?, &schema, None).await.map_err(|failure| failure.into_error("reading the catalog"))?;
         self.tables.clear();
         let mut all = Vec::with_capacity(tables.len());
@@ -175,7 +186,7 @@ impl Reader for PostgresReader {
         }
         // A view sees the catalog as it is now.
         self.tables.clear();
-        let (schema, pipeline) = (self.state_schema.clone(), self.pipeline.clone());
+        let (schema, pipeline) = (self.config.state_schema.clone(), self.config.pipeline.clone());
         let connection = self.connection()?;
         let begun = async {
             connection.execute("ROLLBACK").await.ok();

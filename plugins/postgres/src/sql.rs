@@ -199,7 +199,7 @@ pub fn latest(table: &CatalogTable, limit: u32) -> String {
         sql.push_str("::pg_catalog.text");
     }
     if table.table.columns.is_empty() {
-        sql.push_str("1");
+        sql.push('1');
     }
     sql.push_str(" FROM ");
     sql.push_str(&table.sql_name());
@@ -215,4 +215,93 @@ pub fn latest(table: &CatalogTable, limit: u32) -> String {
 /// The exact number of rows.
 pub fn count(table: &CatalogTable) -> String {
     format!("SELECT pg_catalog.count(*) FROM {}", table.sql_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_sdk::canon::Rule;
+    use plumbline_sdk::{Column, ColumnType, TableId, TargetColumn, TargetTable};
+
+    use super::*;
+    use crate::catalog::ColumnExtra;
+
+    fn target(name: &str, ty: &str, base: &str) -> TargetColumn {
+        TargetColumn { name: name.into(), ty: ty.into(), base: base.into(), nullable: true, generated: false }
+    }
+
+    fn source(ty: ColumnType) -> Column {
+        Column { name: "c".into(), ty, nullable: true, key_ordinal: None, generated: false, charset: None }
+    }
+
+    /// A table `s"."t` of these columns (source type, name, type, base), the first `key` of them its key.
+    fn table(columns: &[(ColumnType, &str, &str, &str)], key: usize) -> (CatalogTable, ReadPlan) {
+        let targets: Vec<TargetColumn> = columns.iter().map(|(_, name, ty, base)| target(name, ty, base)).collect();
+        let extras = columns.iter().map(|(_, _, _, base)| ColumnExtra { cast: format!("\"pg_catalog\".\"{base}\""), identity_always: false, has_default: false });
+        let names: Vec<String> = targets[..key].iter().map(|column| column.name.clone()).collect();
+        let id = TableId::new("s\"", "t");
+        let reads = columns
+            .iter()
+            .zip(&targets)
+            .map(|((ty, name, _, _), target)| ReadColumn { name: (*name).into(), rule: Rule::new(&source(ty.clone()), target).expect("a rule") })
+            .collect();
+        let catalog =
+            CatalogTable { extras: extras.collect(), unique: vec![names.clone()], table: TargetTable { id: id.clone(), columns: targets, key: names } };
+        (catalog, ReadPlan { table: id, columns: reads, key, ordered: false, source: false })
+    }
+
+    const INT: ColumnType = ColumnType::Int { unsigned: false };
+
+    #[test]
+    fn a_range_is_read_in_key_order_with_typed_bounds() {
+        let (table, plan) = table(&[(INT, "id", "integer", "int4"), (ColumnType::VarChar(9), "a\"b", "text", "text")], 1);
+        let range = KeyRange { after: Some(vec!["5".into()]), upto: Some(vec!["9".into()]) };
+        assert_eq!(
+            rows(&table, &plan, &range, Some(7)),
+            "COPY (SELECT \"id\", \"a\"\"b\" FROM \"s\"\"\".\"t\" WHERE (\"id\") > ('5'::\"pg_catalog\".\"int4\") AND (\"id\") <= ('9'::\"pg_catalog\".\"int4\") ORDER BY \"id\" LIMIT 7) TO STDOUT"
+        );
+        assert_eq!(rows(&table, &plan, &KeyRange::default(), None), "COPY (SELECT \"id\", \"a\"\"b\" FROM \"s\"\"\".\"t\" ORDER BY \"id\") TO STDOUT");
+    }
+
+    #[test]
+    fn a_bound_is_the_key_so_many_rows_on() {
+        let (table, plan) = table(&[(ColumnType::VarChar(9), "k", "text", "text"), (INT, "n", "integer", "int4")], 2);
+        assert_eq!(
+            bound(&table, &plan, Some(&["it's".to_owned(), "1".to_owned()]), 1000),
+            "COPY (SELECT \"k\", \"n\" FROM \"s\"\"\".\"t\" WHERE (\"k\", \"n\") > ('it''s'::\"pg_catalog\".\"text\", '1'::\"pg_catalog\".\"int4\") ORDER BY \"k\", \"n\" OFFSET 999 LIMIT 1) TO STDOUT"
+        );
+    }
+
+    #[test]
+    fn bytes_and_instants_are_selected_as_the_rule_says() {
+        let (table, plan) = table(&[(ColumnType::Binary(2), "b", "bytea", "bytea"), (ColumnType::Timestamp(0), "at", "timestamp(0) with time zone", "timestamptz")], 1);
+        let range = KeyRange { after: Some(vec!["00FF".into()]), upto: None };
+        assert_eq!(
+            rows(&table, &plan, &range, None),
+            "COPY (SELECT pg_catalog.encode(\"b\", 'hex'), \"at\" AT TIME ZONE 'UTC' FROM \"s\"\"\".\"t\" WHERE (\"b\") > (pg_catalog.decode('00FF', 'hex')) ORDER BY \"b\") TO STDOUT"
+        );
+        assert!(rows_by_key(&table, &plan, &[vec!["00FF"]]).contains("\"b\" = ANY ('{\"\\\\x00FF\"}'::\"pg_catalog\".\"bytea\"[])"));
+    }
+
+    #[test]
+    fn keys_are_looked_up_by_arrays_of_their_type() {
+        let (one, plan) = table(&[(ColumnType::VarChar(9), "k", "text", "text")], 1);
+        assert_eq!(
+            rows_by_key(&one, &plan, &[vec!["a", "it's \"\\"]]),
+            "COPY (SELECT \"k\" FROM \"s\"\"\".\"t\" WHERE \"k\" = ANY ('{\"a\",\"it''s \\\"\\\\\"}'::\"pg_catalog\".\"text\"[])) TO STDOUT"
+        );
+        let (two, plan) = table(&[(INT, "a", "integer", "int4"), (INT, "b", "bigint", "int8")], 2);
+        assert_eq!(
+            rows_by_key(&two, &plan, &[vec!["1", "2"], vec!["3", "4"]]),
+            "COPY (SELECT \"a\", \"b\" FROM \"s\"\"\".\"t\" JOIN ROWS FROM (pg_catalog.unnest('{\"1\",\"2\"}'::\"pg_catalog\".\"int4\"[]), \
+             pg_catalog.unnest('{\"3\",\"4\"}'::\"pg_catalog\".\"int8\"[])) AS plumbline_wanted(plumbline_k0, plumbline_k1) \
+             ON \"a\" = plumbline_wanted.plumbline_k0 AND \"b\" = plumbline_wanted.plumbline_k1) TO STDOUT"
+        );
+    }
+
+    #[test]
+    fn the_newest_rows_come_by_key_downwards() {
+        let (table, _) = table(&[(INT, "id", "integer", "int4"), (INT, "n", "integer", "int4")], 1);
+        assert_eq!(latest(&table, 5), "SELECT \"id\"::pg_catalog.text, \"n\"::pg_catalog.text FROM \"s\"\"\".\"t\" ORDER BY \"id\" DESC LIMIT 5");
+        assert_eq!(count(&table), "SELECT pg_catalog.count(*) FROM \"s\"\"\".\"t\"");
+    }
 }

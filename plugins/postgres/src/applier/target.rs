@@ -251,3 +251,113 @@ pub fn create_table(schema: &TableSchema, key: &[String], target_schema: &str, t
     sql.push(')');
     Ok(sql)
 }
+
+#[cfg(test)]
+mod tests {
+    use plumbline_sdk::{Column, ColumnType, TableId, TargetColumn, TargetTable, ValueRef};
+
+    use super::*;
+    use crate::catalog::ColumnExtra;
+
+    const INT: ColumnType = ColumnType::Int { unsigned: false };
+
+    fn schema(columns: &[(&str, ColumnType, bool)]) -> Arc<TableSchema> {
+        let columns = columns
+            .iter()
+            .map(|(name, ty, nullable)| Column { name: (*name).into(), ty: ty.clone(), nullable: *nullable, key_ordinal: None, generated: false, charset: None })
+            .collect();
+        Arc::new(TableSchema { id: TableId::new("shop", "t"), columns })
+    }
+
+    fn catalog(columns: &[(&str, &str, &str)], unique: &[&str]) -> CatalogTable {
+        CatalogTable {
+            table: TargetTable {
+                id: TableId::new("public", "t"),
+                columns: columns
+                    .iter()
+                    .map(|(name, ty, base)| TargetColumn { name: (*name).into(), ty: (*ty).into(), base: (*base).into(), nullable: true, generated: false })
+                    .collect(),
+                key: unique.iter().map(|name| (*name).into()).collect(),
+            },
+            extras: columns.iter().map(|(_, _, base)| ColumnExtra { cast: format!("pg.{base}"), identity_always: false, has_default: false }).collect(),
+            unique: if unique.is_empty() { Vec::new() } else { vec![unique.iter().map(|name| (*name).into()).collect()] },
+        }
+    }
+
+    fn plan(schema: &Arc<TableSchema>, key: &[&str], catalog: &CatalogTable) -> std::result::Result<Plan, Mismatch> {
+        let key: Vec<String> = key.iter().map(|name| (*name).into()).collect();
+        Plan::new(schema, &key, catalog, true, Policies::default())
+    }
+
+    #[test]
+    fn rows_are_upserted_and_deleted_by_key() {
+        let schema = schema(&[("id", INT, false), ("a\"b", ColumnType::VarChar(9), true)]);
+        let catalog = catalog(&[("id", "integer", "int4"), ("a\"b", "character varying(9)", "varchar")], &["id"]);
+        let plan = plan(&schema, &["id"], &catalog).expect("a plan");
+        let insert = "INSERT INTO \"public\".\"t\" (\"id\", \"a\"\"b\") SELECT u.c1::pg.int4, u.c2::pg.varchar FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS u(c1, c2)";
+        assert_eq!(plan.insert, insert);
+        assert_eq!(plan.upsert, format!("{insert} ON CONFLICT (\"id\") DO UPDATE SET \"a\"\"b\" = EXCLUDED.\"a\"\"b\""));
+        assert_eq!(plan.insert_missing, format!("{insert} ON CONFLICT (\"id\") DO NOTHING"));
+        assert_eq!(plan.delete, "DELETE FROM \"public\".\"t\" AS t USING ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[])) AS u(c1) WHERE t.\"id\" = u.c1::pg.int4");
+    }
+
+    #[test]
+    fn a_target_that_is_not_unique_over_the_key_is_deleted_from_and_inserted_into() {
+        let schema = schema(&[("id", INT, false)]);
+        let plan = plan(&schema, &["id"], &catalog(&[("id", "integer", "int4")], &[])).expect("a plan");
+        assert!(!plan.conflict);
+        assert_eq!(plan.upsert, plan.insert);
+    }
+
+    #[test]
+    fn a_row_without_key_is_found_as_it_was_rounded_when_it_was_inserted() {
+        let schema = schema(&[("at", ColumnType::DateTime(6), true), ("j", ColumnType::Json, true), ("v", ColumnType::VarChar(9), true)]);
+        let catalog = catalog(&[("at", "timestamp(0) without time zone", "timestamp"), ("j", "json", "json"), ("v", "character varying(9)", "varchar")], &[]);
+        let plan = plan(&schema, &[], &catalog).expect("a plan");
+        assert_eq!(
+            plan.delete_row,
+            "DELETE FROM \"public\".\"t\" WHERE (tableoid, ctid) = (SELECT tableoid, ctid FROM \"public\".\"t\" \
+             WHERE \"at\" IS NOT DISTINCT FROM $1::pg_catalog.text::timestamp(0) without time zone \
+             AND \"j\"::pg_catalog.jsonb IS NOT DISTINCT FROM $2::pg_catalog.text::pg_catalog.jsonb \
+             AND \"v\" IS NOT DISTINCT FROM $3::pg_catalog.text::pg.varchar LIMIT 1)"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_named() {
+        let source = schema(&[("id", INT, false), ("b", INT, true), ("c", INT, true)]);
+        let mut target = catalog(&[("ID", "integer", "int4"), ("extra", "integer", "int4")], &["ID"]);
+        assert_eq!(plan(&source, &["id"], &target).expect_err("lacking"), Mismatch::Lacking(vec!["b".into(), "c".into()]));
+        let source = schema(&[("id", INT, false)]);
+        assert!(plan(&source, &["id"], &target).expect("a plan").conflict);
+        target.table.columns[1].nullable = false;
+        assert_eq!(plan(&source, &["id"], &target).expect_err("wanting"), Mismatch::Wanting(vec!["extra".into()]));
+        target.extras[1].has_default = true;
+        assert!(plan(&source, &["id"], &target).is_ok());
+    }
+
+    #[test]
+    fn key_bytes_tell_rows_apart() {
+        let schema = schema(&[("a", ColumnType::VarChar(9), false), ("b", ColumnType::VarChar(9), false)]);
+        let catalog = catalog(&[("a", "text", "text"), ("b", "text", "text")], &["a", "b"]);
+        let plan = plan(&schema, &["a", "b"], &catalog).expect("a plan");
+        let bytes = |a: &str, b: &str| {
+            let mut out = Vec::new();
+            plan.key_bytes(&Row::of(&[ValueRef::Text(a), ValueRef::Text(b)]), &mut out).expect("a key");
+            out
+        };
+        assert_ne!(bytes("ab", "c"), bytes("a", "bc"));
+        assert_ne!(bytes("a", "b"), bytes("A", "b"));
+        assert!(plan.key_bytes(&Row::of(&[ValueRef::Null, ValueRef::Text("b")]), &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_table_is_created_with_its_names_as_they_are() {
+        let schema = schema(&[("I\"d", INT, false), ("select", ColumnType::Json, true)]);
+        assert_eq!(
+            create_table(&schema, &["I\"d".into()], "public", "T t").expect("a statement"),
+            "CREATE TABLE \"public\".\"T t\" (\"I\"\"d\" integer NOT NULL, \"select\" jsonb, PRIMARY KEY (\"I\"\"d\"))"
+        );
+        assert!(create_table(&schema, &[], "public", &"x".repeat(64)).is_err());
+    }
+}
