@@ -169,7 +169,7 @@ impl Line {
         let received = clock::now_micros();
         self.shared.picture().state.receive(&batch, received);
         self.write(&batch).await?;
-        self.occurrences.copied(&batch, received, &self.shared);
+        self.occurrences.copied(&batch);
         self.shared.touch();
         Ok(())
     }
