@@ -1,10 +1,11 @@
 //! One function per occurrence: its log line, its metrics and its trace together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_sdk::trace::TraceIds;
-use plumbline_sdk::{Batch, Error, ErrorKind, Event, Position, TableId};
+use plumbline_sdk::{Batch, Error, ErrorKind, Event, Finding, Position, TableId};
 
 use crate::clock;
 use crate::metrics::Metrics;
@@ -104,23 +105,31 @@ impl Occurrences {
         }
     }
 
-    /// A table was found, changed or gone; a component's health changed; a finding was made.
-    pub fn news(&self, event: &Event) {
-        match event {
-            Event::TableFound(schema) => tracing::info!(table = %schema.id, columns = schema.columns.len(), key = !schema.key().is_empty(), "found a table"),
-            Event::TableChanged(schema) => tracing::info!(table = %schema.id, columns = schema.columns.len(), "a table changed its shape"),
-            Event::TableGone(table) => tracing::info!(%table, "a table is gone"),
-            Event::Finding(finding) if finding.resolved => tracing::info!(table = %finding.table, verdict = %finding.verdict, "a difference is gone"),
-            Event::Finding(finding) => {
-                tracing::warn!(table = %finding.table, verdict = %finding.verdict, columns = finding.columns.join(","), settled_by = finding.settled_by, "a row differs");
-            }
-            Event::Health(health) if health.messages.is_empty() => tracing::info!(component = health.component, state = ?health.state, "health"),
-            Event::Health(health) => {
-                for message in &health.messages {
-                    tracing::warn!(component = health.component, state = ?health.state, "{message}");
+    /// Tables were found, changed or gone; a component's health changed; findings were made.
+    pub fn news(&self, events: &[Event]) {
+        let mut findings: BTreeMap<(&TableId, bool), (u64, &Finding)> = BTreeMap::new();
+        for event in events {
+            match event {
+                Event::TableFound(schema) => tracing::info!(table = %schema.id, columns = schema.columns.len(), key = !schema.key().is_empty(), "found a table"),
+                Event::TableChanged(schema) => tracing::info!(table = %schema.id, columns = schema.columns.len(), "a table changed its shape"),
+                Event::TableGone(table) => tracing::info!(%table, "a table is gone"),
+                Event::Finding(finding) => findings.entry((&finding.table, finding.resolved)).or_insert((0, finding)).0 += 1,
+                Event::Health(health) if health.messages.is_empty() => tracing::info!(component = health.component, state = ?health.state, "health"),
+                Event::Health(health) => {
+                    for message in &health.messages {
+                        tracing::warn!(component = health.component, state = ?health.state, "{message}");
+                    }
                 }
+                Event::Change(_) | Event::Schema(_) => {}
             }
-            Event::Change(_) | Event::Schema(_) => {}
+        }
+        // One line for the findings of a table, whatever their number.
+        for ((table, resolved), (rows, first)) in findings {
+            if resolved {
+                tracing::info!(%table, rows, "rows differ no longer");
+            } else {
+                tracing::warn!(%table, rows, first_verdict = %first.verdict, first_columns = first.columns.join(","), settled_by = first.settled_by, "rows differ");
+            }
         }
     }
 
@@ -130,7 +139,7 @@ impl Occurrences {
         self.metrics.compared(&table.to_string(), report.verdict, report.rows_compared, seconds);
         match report.verdict {
             "equal" => tracing::info!(%table, rows = report.rows_compared, seconds, "proved equal"),
-            "different" => tracing::warn!(%table, rows = report.rows_compared, findings = report.findings_total, seconds, "rows differ"),
+            "different" => tracing::warn!(%table, rows = report.rows_compared, findings = report.findings_total, seconds, "compared: not equal"),
             _ => tracing::info!(%table, rows = report.rows_compared, seconds, reason = report.unverified.first().map(|entry| entry.reason.as_str()), "not all of it could be judged"),
         }
     }
