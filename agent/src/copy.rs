@@ -541,7 +541,7 @@ async fn keyless(
     current: &Current,
     line: &mut Line,
 ) -> std::result::Result<(Option<Box<dyn Reader>>, Option<(Position, Coordinate)>), KeylessError> {
-    let view = match open_after(&mut *reader, line).await {
+    let view = match open_after(&mut *reader, &line.shared).await {
         Ok(Some(view)) => view,
         Ok(None) => return Err(KeylessError { back: Some(reader), error: None }),
         Err(error) => return Err(KeylessError { back: Some(reader), error: Some(error) }),
@@ -616,8 +616,8 @@ fn snapshot_batch(schema: &Arc<TableSchema>, rows: Vec<Row>, mark: CopyMark) -> 
 }
 
 /// Opens a view that contains everything the line has applied; None: not yet.
-async fn open_after(reader: &mut dyn Reader, line: &Line) -> Result<Option<View>> {
-    let applied = line.shared.picture().state.applied.clone();
+async fn open_after(reader: &mut dyn Reader, shared: &Shared) -> Result<Option<View>> {
+    let applied = shared.picture().state.applied.clone();
     let Some(applied) = applied else { return Ok(None) };
     let mut view = reader.begin().await?;
     let contained = match (&applied.gtids, view.low.as_ref().and_then(|low| low.gtids.as_ref())) {

@@ -168,7 +168,7 @@ impl Rule {
     /// Whether [`key_for_source`](Self::key_for_source) names the very value that the source has. False where values that the source
     /// tells apart have one canonical form (an upper-case UUID in a CHAR, 2 in a boolean): a look-up on the source may then miss the row.
     pub fn key_is_exact(&self) -> bool {
-        !matches!(self.read, Read::Uuid) && !(self.read == Read::Bool && self.form == Form::Bool)
+        !matches!((self.read, self.form), (Read::Uuid, _) | (Read::Bool, Form::Bool))
     }
 
     /// Appends the canonical form of a value of the stream. NULL, an absent cell, and a value that is not of this column's type are errors.

@@ -13,10 +13,7 @@ fn column(ty: ColumnType) -> Column {
 }
 
 fn target(ty: &str) -> TargetColumn {
-    let base = match ty.split('(').next().unwrap_or(ty) {
-        "timestamp" => "timestamp",
-        base => base,
-    };
+    let base = ty.split('(').next().unwrap_or(ty);
     TargetColumn { name: "c".into(), ty: ty.into(), base: base.into(), nullable: true, generated: false }
 }
 
@@ -106,13 +103,7 @@ fn bits() {
 
 #[test]
 fn decimals() {
-    equal(
-        decimal(),
-        "numeric",
-        &[("12.50", "12.5"), ("00000042.50", "42.50"), ("100", "100"), ("100.00", "100"), ("-0.00", "0"), ("0.000", "0.0"), ("-1.10", "-1.1"), (".5", "0.5")].map(
-            |(a, b)| (if a == ".5" { "0.5" } else { a }, b),
-        ),
-    );
+    equal(decimal(), "numeric", &[("12.50", "12.5"), ("00000042.50", "42.50"), ("100", "100"), ("100.00", "100"), ("-0.00", "0"), ("0.000", "0.0"), ("-1.10", "-1.1")]);
     let max = format!("{}.{}", "9".repeat(35), "9".repeat(30));
     equal(decimal(), "numeric", &[(&max, &max)]);
     differ(decimal(), "numeric", &[("1.50", "1.51"), ("100", "1"), ("1", "-1"), ("0", "NaN"), ("0.1", "Infinity"), (&max, &max[..max.len() - 1])]);
