@@ -201,6 +201,12 @@ impl Config {
     }
 }
 
+/// Whether the person asked for no colour (<https://no-color.org>).
+pub fn no_colour() -> bool {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 const SECRETS: [&str; 3] = ["MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN"];
 
 /// Variables that belong to the agent and are not settings of `default.toml`.

@@ -256,14 +256,13 @@ impl Copier {
             snapshot: None,
             restart: false,
         };
-        let records = events.len() as u64;
         if chunk.done {
             self.current = None;
         } else {
             // The next chunk is read while this one is written.
             self.ask_chunk().await;
         }
-        line.pass_copy(Batch { events, copy: Some(mark), records, ..Batch::default() }).await
+        line.pass_copy(Batch { events, copy: Some(mark), ..Batch::default() }).await
     }
 
     /// Copies a table without key in one view, while the line waits.
@@ -541,7 +540,7 @@ async fn keyless(
     current: &Current,
     line: &mut Line,
 ) -> std::result::Result<(Option<Box<dyn Reader>>, Option<(Position, Coordinate)>), KeylessError> {
-    let view = match open_after(&mut *reader, line).await {
+    let view = match open_after(&mut *reader, &line.shared).await {
         Ok(Some(view)) => view,
         Ok(None) => return Err(KeylessError { back: Some(reader), error: None }),
         Err(error) => return Err(KeylessError { back: Some(reader), error: Some(error) }),
@@ -607,17 +606,16 @@ async fn keyless(
 }
 
 fn snapshot_batch(schema: &Arc<TableSchema>, rows: Vec<Row>, mark: CopyMark) -> Batch {
-    let records = rows.len() as u64;
     let events = rows
         .into_iter()
         .map(|row| Event::Change(ChangeEvent { table: Arc::clone(schema), op: Op::Snapshot, before: None, after: Some(row) }))
         .collect();
-    Batch { events, copy: Some(mark), records, ..Batch::default() }
+    Batch { events, copy: Some(mark), ..Batch::default() }
 }
 
 /// Opens a view that contains everything the line has applied; None: not yet.
-async fn open_after(reader: &mut dyn Reader, line: &Line) -> Result<Option<View>> {
-    let applied = line.shared.picture().state.applied.clone();
+async fn open_after(reader: &mut dyn Reader, shared: &Shared) -> Result<Option<View>> {
+    let applied = shared.picture().state.applied.clone();
     let Some(applied) = applied else { return Ok(None) };
     let mut view = reader.begin().await?;
     let contained = match (&applied.gtids, view.low.as_ref().and_then(|low| low.gtids.as_ref())) {

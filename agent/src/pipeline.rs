@@ -138,9 +138,7 @@ impl Line {
     async fn tell(&mut self, events: Vec<Event>) -> Result<()> {
         let batch = Arc::new(Batch::news(events));
         self.shared.picture().state.receive(&batch, clock::now_micros());
-        for event in &batch.events {
-            self.occurrences.news(event);
-        }
+        self.occurrences.news(&batch.events);
         self.write(&batch).await?;
         if batch.events.iter().any(|event| matches!(event, Event::Finding(_))) {
             refresh_open(&self.shared).await;
@@ -166,10 +164,10 @@ impl Line {
     /// Writes a chunk through every sink. Called by the copier.
     pub(crate) async fn pass_copy(&mut self, batch: Batch) -> Result<()> {
         let batch = Arc::new(batch);
-        let received = clock::now_micros();
-        self.shared.picture().state.receive(&batch, received);
+        // Into the picture only when it is written: a copy that is done there may be compared at once.
         self.write(&batch).await?;
-        self.occurrences.copied(&batch, received, &self.shared);
+        self.shared.picture().state.receive(&batch, clock::now_micros());
+        self.occurrences.copied(&batch);
         self.shared.touch();
         Ok(())
     }

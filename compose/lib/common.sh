@@ -49,18 +49,18 @@ running() {
     printf '%s\n' "$pid"
 }
 
-# end PIDFILE [SIGNAL [SECONDS]]: asks the process to stop, waits, and kills it when it does not.
+# end PIDFILE [SIGNAL [SECONDS]]: asks the process and what it started to stop, waits, and kills it when it does not.
 end() {
     local pidfile=$1 signal=${2:-TERM} seconds=${3:-30} pid tries
     if pid=$(running "$pidfile"); then
-        kill -s "$signal" "$pid" 2>/dev/null || true
+        kill -s "$signal" -- "-$pid" 2>/dev/null || true
         for ((tries = seconds * 10; tries > 0; tries--)); do
             running "$pidfile" >/dev/null || break
             sleep 0.1
         done
         if running "$pidfile" >/dev/null; then
             say "$(basename "$pidfile" .pid) did not stop within $seconds s and was killed"
-            kill -s KILL "$pid" 2>/dev/null || true
+            kill -s KILL -- "-$pid" 2>/dev/null || true
         fi
     fi
     rm -f "$pidfile"

@@ -35,7 +35,7 @@ install_packages() {
     find_postgres || missing+=("postgresql-$POSTGRES_MAJOR")
     [ -x "$MYSQL_ROOT/usr/sbin/mysqld" ] || command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
     if [ "${1-}" = --for-tests ]; then
-        command -v chromium >/dev/null || missing+=(chromium)
+        command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
         command -v chromedriver >/dev/null || missing+=(chromium-driver)
         command -v cc >/dev/null || missing+=(build-essential)
     fi

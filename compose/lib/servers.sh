@@ -4,24 +4,23 @@
 # DIR/env              how to connect, to be sourced
 # DIR/mysql, DIR/pg    their data and settings; *.pid and *.log lie beside them
 
-# servers_start DIR [--dev] [MYSQL_PORT PG_PORT]: the ports are wishes. Idempotent: a pair that runs is left running.
+# servers_start DIR DEV [MYSQL_PORT PG_PORT]: DEV is `yes` or `no`, the ports are wishes. A pair that runs is left running.
 servers_start() {
-    local dir dev=no
+    local dir
     mkdir -p "$1"
     dir=$(cd "$1" && pwd)
-    shift
-    if [ "${1-}" = --dev ]; then dev=yes; shift; fi
-    if [ ! -e "$dir/mysql.ready" ] || [ ! -e "$dir/pg.ready" ]; then
-        step "making databases in $dir"
-        local pids=() pid
-        [ -e "$dir/mysql.ready" ] || { mysql_init "$dir" & pids+=($!); }
-        [ -e "$dir/pg.ready" ] || { postgres_init "$dir" & pids+=($!); }
-        for pid in "${pids[@]}"; do wait "$pid" || die "the databases could not be made"; done
+    if [ ! -e "$dir/mysql.ready" ]; then mysql_init "$dir"; fi
+    if [ ! -e "$dir/pg.ready" ]; then postgres_init "$dir"; fi
+    mysql_start "$dir" "${3-}"
+    postgres_start "$dir" "${4-}"
+    if [ ! -e "$dir/users.ready" ]; then
+        make_users "$dir"
+        : >"$dir/users.ready"
     fi
-    mysql_start "$dir" "${1-}"
-    postgres_start "$dir" "${2-}"
-    [ -e "$dir/users.ready" ] || { make_users "$dir" && : >"$dir/users.ready"; }
-    if [ "$dev" = yes ] && [ ! -e "$dir/dev.ready" ]; then make_dev_users "$dir" && : >"$dir/dev.ready"; fi
+    if [ "$2" = yes ] && [ ! -e "$dir/dev.ready" ]; then
+        make_dev_users "$dir"
+        : >"$dir/dev.ready"
+    fi
     write_env "$dir"
 }
 
@@ -119,18 +118,16 @@ mysql_root() {
 # PostgreSQL does not run as root. As root, its user is \`postgres\`.
 postgres_user() { if [ "$(id -u)" = 0 ]; then echo postgres; else id -un; fi; }
 
-# Runs a command as that user; it becomes the command, so that a process id is the command's own.
-as_postgres() {
-    if [ "$(id -u)" = 0 ]; then
-        setpriv --reuid=postgres --regid=postgres --init-groups --reset-env -- env -C / "$@"
-    else
-        "$@"
-    fi
-}
+# What stands before a command of that user. Each part of it gives way to the next, so that a process id is the command's own.
+if [ "$(id -u)" = 0 ]; then
+    AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --init-groups --reset-env -- env -C /)
+else
+    AS_POSTGRES=(env)
+fi
 
 # Where the cluster lies: in the folder, or, where that user may not go there (a checkout below /root), among the temporary files.
 postgres_home() {
-    if as_postgres test -x "$1"; then printf '%s\n' "$1/pg"; else printf '/var/tmp/plumbline-pg-%s\n' "$(printf '%s' "$1" | cksum | tr ' ' -)"; fi
+    if "${AS_POSTGRES[@]}" test -x "$1"; then printf '%s\n' "$1/pg"; else printf '/var/tmp/plumbline-pg-%s\n' "$(printf '%s' "$1" | cksum | tr ' ' -)"; fi
 }
 
 postgres_init() {
@@ -141,7 +138,7 @@ postgres_init() {
     (umask 077 && od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >"$dir/pg-superuser")
     (umask 077 && cat "$dir/pg-superuser" >"$home/superuser")
     [ "$(id -u)" != 0 ] || chown -R postgres: "$home"
-    as_postgres "$POSTGRES_BIN/initdb" -D "$home/data" -U postgres -A scram-sha-256 --pwfile="$home/superuser" \
+    "${AS_POSTGRES[@]}" "$POSTGRES_BIN/initdb" -D "$home/data" -U postgres -A scram-sha-256 --pwfile="$home/superuser" \
         -E UTF8 --locale=C.UTF-8 --no-instructions </dev/null >"$log" 2>&1 9>&- ||
         { tail -n 20 "$log" >&2; die "PostgreSQL could not make its data folder"; }
     rm -f "$home/superuser"
@@ -154,16 +151,10 @@ postgres_start() {
     end "$dir/pg.pid" INT 30
     home=$(postgres_home "$dir")
     for tries in 1 2 3; do
-        # shellcheck disable=SC2046,SC2086
+        # shellcheck disable=SC2046,SC2086 # as above
         port=$(free_port $(cat "$dir/pg.port" 2>/dev/null) ${2-})
         printf '%s\n' "$port" >"$dir/pg.port"
-        # setsid comes from spawn; setpriv and env give way to the server itself.
-        if [ "$(id -u)" = 0 ]; then
-            set -- "$dir" "${2-}" setpriv --reuid=postgres --regid=postgres --init-groups --reset-env -- env -C /
-        else
-            set -- "$dir" "${2-}" env
-        fi
-        spawn "$dir/pg.pid" "$dir/pg.log" "${@:3}" "$POSTGRES_BIN/postgres" -D "$home/data" \
+        spawn "$dir/pg.pid" "$dir/pg.log" "${AS_POSTGRES[@]}" "$POSTGRES_BIN/postgres" -D "$home/data" \
             -c listen_addresses=127.0.0.1 -c port="$port" -c unix_socket_directories= -c shared_buffers=256MB -c max_wal_size=2GB
         if wait_until 60 "$dir/pg.pid" postgres_root "$dir" -c 'SELECT 1'; then return 0; fi
         end "$dir/pg.pid" INT 10

@@ -1,1 +1,12 @@
-//! Tests on real servers: pipeline, validation, api, live page, faults, architecture
+//! The harness of the tests: real servers, the real agent as a child process, a seeded workload and an oracle of what it did.
+//!
+//! `compose/stack test` installs what the tests need, says where it is in the environment, and runs them.
+
+pub mod agent;
+pub mod contents;
+pub mod environment;
+pub mod janitor;
+pub mod model;
+pub mod oracle;
+pub mod servers;
+pub mod workload;

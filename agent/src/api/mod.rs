@@ -1,1 +1,223 @@
-//! REST, the live page and `/metrics`.
+//! REST, the live page and `/metrics`. Reads State and History; what needs a database is asked of the desk.
+
+mod checks;
+mod events;
+mod findings;
+mod guard;
+mod health;
+mod legacy;
+mod monitor;
+mod negotiate;
+mod page;
+mod problem;
+mod scrape;
+mod summary;
+mod tables;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use plumbline_sdk::{Error, Result, Secret, TableId};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+use crate::state::State;
+use problem::Problem;
+pub(crate) use summary::blockers;
+
+/// A request body above this is refused.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// What the API is told of the settings.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// Where it listens.
+    pub listen: String,
+    /// The bearer token; None: none is asked for.
+    pub token: Option<Secret>,
+    /// Host names by which it may be called, besides loopback and the listen address.
+    pub hosts: Vec<String>,
+    /// The watched database.
+    pub database: String,
+    /// How often tables are looked at.
+    pub discovery_interval: Duration,
+}
+
+impl ApiConfig {
+    /// From the settings; refuses to listen elsewhere than on loopback without a token.
+    pub fn of(config: &Config) -> Result<Self> {
+        check_listen(&config.listen, !config.token.is_empty(), config.insecure)?;
+        Ok(Self {
+            listen: config.listen.clone(),
+            token: Some(config.token.clone()).filter(|token| !token.is_empty()),
+            hosts: config.hosts.clone(),
+            database: config.mysql.database.clone(),
+            discovery_interval: config.discovery_interval.0,
+        })
+    }
+}
+
+/// Whether it is safe to listen here.
+pub fn check_listen(listen: &str, token: bool, insecure: bool) -> Result<()> {
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if loopback || token || insecure {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "`PLUMBLINE_LISTEN` is `{listen}`, which others can reach: set `PLUMBLINE_TOKEN`, or listen on `127.0.0.1`; `PLUMBLINE_INSECURE=true` serves without a token all the same"
+    )))
+}
+
+/// What every handler has.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<Metrics>,
+    pub config: Arc<ApiConfig>,
+}
+
+impl App {
+    /// The table that a request names, `shop.orders` or `orders`, in the catalog's spelling.
+    pub fn table(&self, name: &str) -> std::result::Result<TableId, Problem> {
+        check_name(name)?;
+        let picture = self.shared.picture();
+        find(&picture.state, name).ok_or_else(|| Problem::not_found(format!("there is no table `{name}`")))
+    }
+}
+
+fn find(state: &State, name: &str) -> Option<TableId> {
+    let mut same = state.tables.iter().filter(|(id, _)| *id.table == *name || id.to_string() == name);
+    let first = same.next()?;
+    // A table that is there comes before one of the same name that is gone.
+    Some(if first.1.gone { same.next().map_or_else(|| first.0.clone(), |second| second.0.clone()) } else { first.0.clone() })
+}
+
+/// Whether a text can be a table's name at all.
+fn check_name(name: &str) -> std::result::Result<(), Problem> {
+    let parts = name.splitn(2, '.').map(|part| part.chars().count());
+    if name.is_empty() || name.contains('\0') || name.chars().count() > 129 || parts.into_iter().all(|length| length > 64) {
+        return Err(Problem::unprocessable("this is not a table's name: one has 1 to 64 characters, with its database before a point if need be"));
+    }
+    Ok(())
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Plumbline",
+    description = "Whether a PostgreSQL copy is true to its MySQL source, live and with proof. Times are RFC 3339 UTC. Errors are problem+json (RFC 9457)."
+))]
+struct Document;
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(scrape::metrics))
+        .routes(routes!(scrape::metrics_json))
+        .routes(routes!(monitor::status))
+        .routes(routes!(monitor::setup))
+        .routes(routes!(monitor::add_table))
+        .routes(routes!(monitor::discover_tables))
+        .routes(routes!(legacy::cdc_status))
+        .routes(routes!(legacy::setup_dynamic))
+        .routes(routes!(legacy::latest_records))
+        .routes(routes!(legacy::stats))
+        .routes(routes!(legacy::table_stats))
+        .routes(routes!(legacy::cdc_events))
+        .routes(routes!(legacy::validate))
+        .routes(routes!(legacy::sync_check))
+        .routes(routes!(legacy::kafka_status))
+        .routes(routes!(legacy::debezium_status))
+        .routes(routes!(legacy::migration_log))
+        .routes(routes!(tables::list))
+        .routes(routes!(tables::one))
+        .routes(routes!(tables::pause))
+        .routes(routes!(tables::resume))
+        .routes(routes!(checks::list, checks::start))
+        .routes(routes!(checks::one, checks::cancel))
+        .routes(routes!(findings::list))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
+        .routes(routes!(summary::plugins))
+        .routes(routes!(summary::cutover))
+        .routes(routes!(summary::config))
+        .routes(routes!(page::snapshot))
+        .routes(routes!(page::stream))
+}
+
+/// The OpenAPI document, from the handlers.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+pub(crate) fn router(app: App) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    routes
+        .merge(page::assets())
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::measure))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::admit))
+        .layer(CompressionLayer::new().gzip(true))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(middleware::from_fn(guard::finish))
+        .with_state(app)
+}
+
+/// Serves until told to stop.
+pub async fn serve(config: ApiConfig, shared: Arc<Shared>, metrics: Arc<Metrics>, listener: TcpListener, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let app = App { shared, metrics, config: Arc::new(config) };
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        })
+        .await
+        .map_err(|cause| Error::fatal("the API stopped").caused_by(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_served_without_a_token() {
+        for listen in ["127.0.0.1:8000", "[::1]:8000", "localhost:80"] {
+            assert!(check_listen(listen, false, false).is_ok(), "{listen}");
+        }
+        for listen in ["0.0.0.0:8000", "10.0.0.1:80", "[::]:8000", "example.org:80"] {
+            let message = check_listen(listen, false, false).expect_err("a refusal").to_string();
+            assert!(message.contains("PLUMBLINE_TOKEN") && message.contains(listen), "{message}");
+            assert!(check_listen(listen, true, false).is_ok());
+            assert!(check_listen(listen, false, true).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_committed_document_is_the_one_of_the_handlers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let fresh = openapi().to_pretty_json().expect("a document") + "\n";
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        if committed != fresh {
+            std::fs::write(path, fresh).expect("the document is written");
+            panic!("`agent/openapi.json` was not up to date; it has been written anew, commit it");
+        }
+    }
+}

@@ -246,7 +246,7 @@ impl Follower {
     }
 
     /// Everything up to `at` was checked change by change: tables that were proved before are proved through here.
-    async fn advance(&self, at: &Position, kept: &mut i64) {
+    async fn advance(&mut self, at: &Position, kept: &mut i64) {
         let now = clock::now_micros();
         let mut moved = Vec::new();
         {

@@ -9,7 +9,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode}
 use sqlx::{ConnectOptions, Executor};
 
 use crate::config::{PostgresConfig, SslMode};
-use crate::error::Doing;
+use crate::error::{Doing, ServerSaid};
+use crate::quote::ident;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Pulse {
 /// The settings on which the text of values and the meaning of our statements depend; everything else is the server's.
 const SESSION: &str = "SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; \
     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET standard_conforming_strings = on; \
-    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning; \
+    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; SET client_min_messages = error; \
     SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
 
 /// Connects and prepares the session.
@@ -132,46 +133,48 @@ pub async fn is_encrypted(connection: &mut PgConnection) -> Result<bool> {
 
 /// One clear sentence for what can go wrong between here and a session.
 fn explain(config: &PostgresConfig, error: sqlx::Error) -> Error {
-    let PostgresConfig { host, port, user, database, .. } = config;
-    match &error {
-        sqlx::Error::Database(said) => {
-            let code = said.try_downcast_ref::<PgDatabaseError>().map_or("", |pg| pg.code()).to_owned();
-            match code.as_str() {
-                "28P01" => Error::config(format!(
-                    "PostgreSQL at `{host}:{port}` refused the password of user `{user}`; set `POSTGRES_PASSWORD` to that user's password"
-                )),
-                "28000" => Error::config(format!(
-                    "PostgreSQL at `{host}:{port}` does not let user `{user}` in from here; it wants an entry in pg_hba.conf, a role that may log in, or `POSTGRES_SSLMODE=require`"
-                ))
-                .caused_by(error),
-                "3D000" => Error::config(format!(
-                    "there is no database `{database}` on PostgreSQL at `{host}:{port}`; set `POSTGRES_DATABASE` to one that exists, or `CREATE DATABASE`"
-                )),
-                "42501" => Error::config(format!(
-                    "user `{user}` may not connect to database `{database}`; mend it with: GRANT CONNECT ON DATABASE {} TO {}",
-                    crate::quote::ident(database),
-                    crate::quote::ident(user)
-                )),
-                "53300" => Error::disconnected(format!("PostgreSQL at `{host}:{port}` has no connection left; raise `max_connections` or end idle sessions")),
-                "57P03" => Error::disconnected(format!("PostgreSQL at `{host}:{port}` is starting up or shutting down")).caused_by(error),
-                _ => Error::disconnected(format!("PostgreSQL at `{host}:{port}` refused the connection")).caused_by(error),
+    let at = format!("PostgreSQL at `{}:{}`", config.host, config.port);
+    match error {
+        sqlx::Error::Database(said) => match said.try_downcast_ref::<PgDatabaseError>() {
+            Some(said) => refused(config, &at, ServerSaid::of(said)),
+            None => Error::disconnected(format!("{at} answered in a way this version does not know")),
+        },
+        sqlx::Error::Tls(cause) => tls(config, &at).caused_by(cause),
+        sqlx::Error::Io(io) => match io.kind() {
+            // How rustls tells that it does not trust a certificate.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => tls(config, &at).caused_by(io),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied if config.sslrootcert.is_some() => {
+                Error::config("the file that `POSTGRES_SSLROOTCERT` names cannot be read").caused_by(io)
             }
+            io::ErrorKind::ConnectionRefused => Error::disconnected(format!("nothing listens where {at} should; check `POSTGRES_HOST` and `POSTGRES_PORT`, and that the server runs")),
+            _ if looks_like_name(&io) => Error::disconnected(format!("the host name `{}` of PostgreSQL cannot be resolved; check `POSTGRES_HOST`", config.host)),
+            _ => Error::disconnected(format!("{at} cannot be reached")).caused_by(io),
+        },
+        sqlx::Error::Configuration(cause) => {
+            Error::config(format!("the settings for {at} cannot be used; check `POSTGRES_SSLROOTCERT` and `POSTGRES_HOST`")).caused_by(cause)
         }
-        sqlx::Error::Tls(_) => Error::config(format!(
-            "TLS with PostgreSQL at `{host}:{port}` failed; check `POSTGRES_SSLMODE` (now `{}`) and `POSTGRES_SSLROOTCERT`",
-            mode_word(config.sslmode)
-        ))
-        .caused_by(error),
-        sqlx::Error::Configuration(_) => {
-            Error::config(format!("the settings for PostgreSQL at `{host}:{port}` cannot be used; check `POSTGRES_SSLROOTCERT` and `POSTGRES_HOST`")).caused_by(error)
-        }
-        sqlx::Error::Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
-            Error::disconnected(format!("nothing listens at PostgreSQL's `{host}:{port}`; check `POSTGRES_HOST` and `POSTGRES_PORT`, and that the server runs"))
-        }
-        sqlx::Error::Io(io) if looks_like_name(io) => {
-            Error::disconnected(format!("the host name `{host}` of PostgreSQL cannot be resolved; check `POSTGRES_HOST`"))
-        }
-        _ => Error::disconnected(format!("PostgreSQL at `{host}:{port}` cannot be reached")).caused_by(error),
+        other => Error::disconnected(format!("{at} cannot be reached")).caused_by(other),
+    }
+}
+
+fn tls(config: &PostgresConfig, at: &str) -> Error {
+    Error::config(format!("TLS with {at} failed; check `POSTGRES_SSLMODE` (now `{}`) and `POSTGRES_SSLROOTCERT`", mode_word(config.sslmode)))
+}
+
+fn refused(config: &PostgresConfig, at: &str, said: ServerSaid) -> Error {
+    let PostgresConfig { user, database, .. } = config;
+    match said.code.as_str() {
+        "28P01" => Error::config(format!("{at} refused the password of user `{user}`; set `POSTGRES_PASSWORD` to that user's password")),
+        "28000" => Error::config(format!("{at} does not let user `{user}` in from here; it wants such a role that may log in, and an entry in pg_hba.conf")).caused_by(said),
+        "3D000" => Error::config(format!("there is no database `{database}` on {at}; set `POSTGRES_DATABASE` to one that exists, or: CREATE DATABASE {}", ident(database))),
+        "42501" => Error::config(format!(
+            "user `{user}` may not connect to database `{database}`; mend it with: GRANT CONNECT ON DATABASE {} TO {}",
+            ident(database),
+            ident(user)
+        )),
+        "53300" => Error::disconnected(format!("{at} has no connection left; raise `max_connections` or end idle sessions")),
+        "57P03" => Error::disconnected(format!("{at} is starting up or shutting down")).caused_by(said),
+        _ => Error::disconnected(format!("{at} refused the connection")).caused_by(said),
     }
 }
 
@@ -188,9 +191,6 @@ fn mode_word(mode: SslMode) -> &'static str {
 
 /// The resolver's failures have no kind of their own.
 fn looks_like_name(error: &io::Error) -> bool {
-    let mut text = error.to_string();
-    if let Some(inner) = error.get_ref().and_then(|inner| inner.source()) {
-        text.push_str(&inner.to_string());
-    }
-    text.contains("lookup address") || text.contains("Name or service not known") || text.contains("name resolution")
+    let text = error.to_string();
+    ["lookup address", "Name or service not known", "name resolution", "nodename nor servname"].iter().any(|known| text.contains(known))
 }

@@ -25,7 +25,8 @@ impl fmt::Display for ServerSaid {
 impl std::error::Error for ServerSaid {}
 
 impl ServerSaid {
-    fn of(error: &PgDatabaseError) -> Self {
+    /// What `error` says.
+    pub fn of(error: &PgDatabaseError) -> Self {
         Self {
             code: error.code().to_owned(),
             message: without_values(error.code(), error.message()),
@@ -38,7 +39,7 @@ impl ServerSaid {
     }
     /// Whether trying again later is the answer: the server or its disk is the trouble, not what we sent.
     fn is_away(&self) -> bool {
-        matches!(self.code.get(..2), Some("08" | "53" | "55" | "57" | "58" | "40" | "XX" | "F0")) || self.code == "25006" || self.code == "25P03"
+        matches!(self.code.get(..2), Some("08" | "53" | "55" | "57" | "58" | "40" | "F0")) || self.code == "25006" || self.code == "25P03"
     }
 }
 

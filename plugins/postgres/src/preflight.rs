@@ -106,13 +106,24 @@ async fn grants(connection: &mut PgConnection, config: &PostgresConfig, options:
     .fetch_all(connection)
     .await
     .doing(doing)?;
+    // One table that cannot be touched does not stop the others: a warning each, or one for all where they are many.
+    let mut lacked: Vec<(String, String)> = Vec::new();
     for row in lacking {
-        let (table, rights): (String, Vec<String>) = (row.try_get(0).doing(doing)?, row.try_get(1).doing(doing)?);
-        let rights = rights.join(", ");
-        let message =
-            format!("user `{}` lacks {rights} on `{}.{table}`; mend it with: GRANT {rights} ON {} TO {user}", config.user, config.schema, qualified(&config.schema, &table));
-        // One table that cannot be touched does not stop the others.
-        found.warnings.push(message);
+        lacked.push((row.try_get(0).doing(doing)?, row.try_get::<Vec<String>, _>(1).doing(doing)?.join(", ")));
+    }
+    if lacked.len() > 5 {
+        let (table, _) = &lacked[0];
+        let rights = wanted.join(", ");
+        found.warnings.push(format!(
+            "user `{}` lacks rights on {} tables of schema {schema} (`{table}` and others); mend it with: GRANT {rights} ON ALL TABLES IN SCHEMA {schema} TO {user}",
+            config.user,
+            lacked.len()
+        ));
+    } else {
+        found.warnings.extend(lacked.iter().map(|(table, rights)| {
+            let name = qualified(&config.schema, table);
+            format!("user `{}` lacks {rights} on `{}.{table}`; mend it with: GRANT {rights} ON {name} TO {user}", config.user, config.schema)
+        }));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use plumbline_sdk::{ColumnType, Error, SchemaChange, SchemaChangeKind, TableId, 
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::attempt::{Attempt, Outcome};
-use super::statement::{Clause, Definition, Fill, Literal, clauses};
+use super::statement::{Clause, Definition, Fill, Literal, clauses, is_rename_only};
 use super::store::Binding;
 use crate::catalog::{CatalogTable, relation_exists};
 use crate::error::Failure;
@@ -22,7 +22,8 @@ impl Attempt<'_> {
             SchemaChangeKind::Create => Ok(()),
             SchemaChangeKind::Drop => self.drop_table(change).await,
             SchemaChangeKind::Alter | SchemaChangeKind::Rename => {
-                if change.kind == SchemaChangeKind::Alter && !self.is_stopped(table) {
+                // `ALTER TABLE a ADD b INT, RENAME TO c` is a rename with something to do before; `RENAME TABLE` is only a rename.
+                if !is_rename_only(&change.statement) && !self.is_stopped(table) {
                     self.alter(change).await?;
                 }
                 match &change.renamed_to {
@@ -50,9 +51,9 @@ impl Attempt<'_> {
                         self.execute(format!("ALTER TABLE {} DROP COLUMN {}", catalog.sql_name(), ident(&catalog.table.columns[place].name))).await?;
                     }
                 }
-                Clause::RenameColumn { from, to } => self.rename_column(&catalog, &from, &to).await?,
+                Clause::RenameColumn { from, to } => self.rename_column(table, &catalog, &from, &to).await?,
                 Clause::Redefine { from, to } => {
-                    self.rename_column(&catalog, &from, &to.name).await?;
+                    self.rename_column(table, &catalog, &from, &to.name).await?;
                     let catalog = self.catalog(table, &binding.target).await?;
                     self.redefine(&catalog, &to).await?;
                 }
@@ -119,7 +120,14 @@ impl Attempt<'_> {
         Ok(sqlx::query_scalar(AssertSqlSafe(format!("SELECT EXISTS (SELECT FROM {name})"))).fetch_one(&mut *self.connection).await?)
     }
 
-    async fn rename_column(&mut self, catalog: &CatalogTable, from: &str, to: &str) -> Outcome<()> {
+    async fn rename_column(&mut self, table: &TableId, catalog: &CatalogTable, from: &str, to: &str) -> Outcome<()> {
+        if let Some(mut binding) = self.memory.book.bindings.get(table).cloned()
+            && let Some(name) = binding.key.iter_mut().find(|name| *name == from)
+            && from != to
+        {
+            to.clone_into(name);
+            self.keep_binding(table, binding).await?;
+        }
         let Some(place) = catalog.column(from) else { return Ok(()) };
         let current = &catalog.table.columns[place].name;
         // A target that spells the name in its own way keeps it where only case differs.

@@ -125,6 +125,11 @@ pub fn clauses(statement: &str) -> Vec<Clause> {
     split(&tokens[at.at..]).into_iter().flat_map(clause).collect()
 }
 
+/// Whether this is `RENAME TABLE`, which does nothing but that.
+pub fn is_rename_only(statement: &str) -> bool {
+    lex(statement).is_some_and(|tokens| tokens.first().is_some_and(|token| is_word(token, "RENAME")))
+}
+
 fn lex(statement: &str) -> Option<Vec<Token>> {
     let tokens = Tokenizer::new(&MySqlDialect {}, statement).tokenize().ok()?;
     Some(tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF)).collect())
@@ -672,6 +677,13 @@ mod tests {
         ] {
             assert!(clauses(statement).iter().all(|clause| *clause == Clause::Nothing), "{statement}: {:?}", clauses(statement));
         }
+    }
+
+    #[test]
+    fn a_rename_may_have_more_to_do() {
+        assert!(is_rename_only("/* c */ RENAME TABLE a TO b"));
+        assert!(!is_rename_only("ALTER TABLE a ADD c INT, RENAME TO b"));
+        check("ALTER TABLE a ADD c INT, RENAME TO b", &[Clause::AddColumn(column("c", INT, true, Fill::Null)), Clause::Nothing]);
     }
 
     #[test]

@@ -1,0 +1,286 @@
+//! The whole in one sentence, whether it is safe to cut over, and what the agent is made of. The words are pure functions of the picture.
+
+use axum::Json;
+use axum::extract::State;
+use plumbline_sdk::HealthState;
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::api::App;
+use crate::builtin;
+use crate::clock;
+use crate::state::{State as Picture, SyncStatus, TableState};
+
+/// A true sentence, with how bad it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Sentence {
+    /// `bad`, `unknown`, `warn`, `busy`, `ok`.
+    level: &'static str,
+    /// The sign that goes with the colour.
+    sign: &'static str,
+    text: String,
+}
+
+/// The worst true sentence, and the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Summary {
+    level: &'static str,
+    sign: &'static str,
+    text: String,
+    others: Vec<Sentence>,
+}
+
+/// Why it is not safe to cut over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Blocker {
+    /// One word: `disconnected`, `line_stopped`, `copying`, `differences`, `unverified`, `not_verified`, `lagging`, `no_tables`.
+    pub reason: &'static str,
+    message: String,
+    table: Option<String>,
+}
+
+/// Seconds that a table may be behind before it is worth a sentence.
+const LATE: f64 = 5.0;
+/// A proof older than this is worth a sentence.
+const OLD_PROOF: i64 = 3 * 3600 * 1_000_000;
+
+fn sentence(level: &'static str, text: String) -> Sentence {
+    let sign = match level {
+        "bad" => "✖",
+        "unknown" => "?",
+        "warn" => "▲",
+        "busy" => "●",
+        _ => "✔",
+    };
+    Sentence { level, sign, text }
+}
+
+fn rank(level: &str) -> u8 {
+    match level {
+        "bad" => 0,
+        "unknown" => 1,
+        "warn" => 2,
+        "busy" => 3,
+        _ => 4,
+    }
+}
+
+/// 12,345 as people read it.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn plural(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(count as u64)) }
+}
+
+fn ago(micros: i64) -> String {
+    match micros.max(0) / 1_000_000 {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+/// `12:03:05` of a time.
+fn of_day(micros: i64) -> String {
+    clock::text(micros).get(11..19).unwrap_or_default().to_owned()
+}
+
+/// Everything that is true and worth saying, worst first.
+pub fn summary(state: &Picture, streaming: bool, now: i64) -> Summary {
+    let tables: Vec<_> = state.present().filter(|(_, table)| table.schema.is_some()).collect();
+    let mut all = Vec::new();
+    let newest_proof = tables.iter().filter_map(|(_, table)| table.verified.as_ref().map(|verified| verified.micros)).max();
+    let last_proof = newest_proof.map_or(String::new(), |proof| format!("; last proof {}", of_day(proof)));
+    for (name, words) in [("mysql", "MySQL cannot be reached"), ("postgres", "PostgreSQL cannot be reached"), ("history", "History cannot be written"), ("line", "The line has stopped")] {
+        if let Some((health, since)) = state.health.get(name).filter(|(health, _)| health.state == HealthState::Down) {
+            let why = health.messages.first().map_or(String::new(), |message| format!(" ({message})"));
+            all.push(sentence("bad", format!("{words} since {}{last_proof}{why}.", of_day(*since))));
+        }
+    }
+    differences(&tables, &mut all);
+    for (id, table) in &tables {
+        if let Some(reason) = &table.stopped {
+            all.push(sentence("bad", format!("{} is not applied any more: {reason}.", id.table)));
+        }
+    }
+    unproved(&tables, now, &mut all);
+    late(&tables, now, &mut all);
+    copying(&tables, &mut all);
+    for (name, (health, _)) in state.health.iter().filter(|(_, (health, _))| health.state == HealthState::Warning) {
+        if let Some(message) = health.messages.first() {
+            all.push(sentence("warn", format!("{}: {message}.", name.trim_end_matches("-setup"))));
+        }
+    }
+    if tables.is_empty() {
+        let text = if state.discovered { "No tables are watched: the database has none, or rules exclude them all." } else { "Looking for tables." };
+        all.push(sentence(if state.discovered { "unknown" } else { "busy" }, text.to_owned()));
+    } else if !streaming && all.is_empty() {
+        all.push(sentence("busy", "Connecting to the source.".to_owned()));
+    }
+    if all.iter().all(|sentence| sentence.level == "warn" && !sentence.text.contains(" behind")) {
+        proved(&tables, &mut all);
+    }
+    all.sort_by_key(|sentence| rank(sentence.level));
+    // What is proved comes before a standing warning of the set-up.
+    if let Some(at) = all.iter().position(|sentence| sentence.level == "ok") {
+        let proved = all.remove(at);
+        all.insert(0, proved);
+    }
+    let mut all = all.into_iter();
+    let first = all.next().unwrap_or_else(|| sentence("unknown", "Nobody has looked yet.".to_owned()));
+    Summary { level: first.level, sign: first.sign, text: first.text, others: all.collect() }
+}
+
+type Tables<'a> = [(&'a plumbline_sdk::TableId, &'a TableState)];
+
+fn differences(tables: &Tables<'_>, all: &mut Vec<Sentence>) {
+    let differing: Vec<_> = tables.iter().filter(|(_, table)| table.open_total() > 0).collect();
+    if differing.is_empty() {
+        return;
+    }
+    let total: u64 = differing.iter().map(|(_, table)| table.open_total()).sum();
+    let named = differing
+        .iter()
+        .take(3)
+        .map(|(id, table)| {
+            let parts = table.open.iter().filter(|(_, count)| **count > 0).map(|(verdict, count)| format!("{} {verdict}", grouped(*count))).collect::<Vec<_>>();
+            format!("{} ({})", id.table, parts.join(", "))
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = if differing.len() > 3 { format!(" and {} more", differing.len() - 3) } else { String::new() };
+    let verb = if total == 1 { "row differs" } else { "rows differ" };
+    all.push(sentence("bad", format!("{} {verb} in {}: {named}{more}.", grouped(total), plural(differing.len(), "table"))));
+}
+
+fn unproved(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
+    let cannot: Vec<_> = tables.iter().filter(|(_, table)| table.stopped.is_none() && table.open_total() == 0 && table.status() == SyncStatus::Unverified).collect();
+    if let Some((id, table)) = cannot.first() {
+        let reason = table.unverified.first().map_or_else(|| "no such table in the target".to_owned(), |entry| match entry.columns.as_slice() {
+            [] => entry.reason.clone(),
+            columns => format!("{}: {}", columns.join(", "), entry.reason),
+        });
+        let more = if cannot.len() > 1 { format!("; {} more cannot be judged in full", cannot.len() - 1) } else { String::new() };
+        all.push(sentence("unknown", format!("{} cannot be judged in full: {reason}{more}.", id.table)));
+    }
+    let waiting = tables.iter().filter(|(_, table)| table.status() == SyncStatus::Unknown).count();
+    if waiting > 0 {
+        all.push(sentence("busy", format!("{} of {} wait for their first comparison.", grouped(waiting as u64), plural(tables.len(), "table"))));
+    }
+    if let Some((id, micros)) = tables.iter().filter_map(|(id, table)| Some((id, table.verified.as_ref()?.micros))).min_by_key(|(_, micros)| *micros)
+        && now - micros > OLD_PROOF
+    {
+        all.push(sentence("unknown", format!("Nobody has looked at {} for {}.", id.table, ago(now - micros))));
+    }
+}
+
+fn late(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
+    let worst = tables.iter().filter_map(|(id, table)| Some((id, table.pending_since?))).min_by_key(|(_, since)| *since);
+    if let Some((id, since)) = worst
+        && (now - since) as f64 / 1e6 > LATE
+    {
+        let nothing = if tables.iter().all(|(_, table)| table.open_total() == 0) { "; nothing differs" } else { "" };
+        all.push(sentence("warn", format!("{} is {} behind{nothing}.", id.table, ago(now - since))));
+    }
+}
+
+fn copying(tables: &Tables<'_>, all: &mut Vec<Sentence>) {
+    let copies: Vec<_> = tables.iter().filter_map(|(_, table)| table.copy.as_ref().map(|mark| (mark, table.copy_times))).collect();
+    if copies.is_empty() && !tables.iter().any(|(_, table)| table.status() == SyncStatus::Copying) {
+        return;
+    }
+    let done = copies.iter().filter(|(mark, _)| mark.done).count();
+    if done == tables.len() || copies.is_empty() {
+        return;
+    }
+    let (rows, expected) = copies.iter().fold((0, 0), |(rows, expected), (mark, _)| (rows + mark.rows_done, expected + mark.rows_expected.max(mark.rows_done)));
+    let percent = if expected == 0 { 0.0 } else { (rows as f64 / expected as f64 * 100.0).floor().min(99.0) };
+    let rate: f64 = copies
+        .iter()
+        .filter(|(mark, _)| !mark.done)
+        .filter_map(|(mark, times)| {
+            let (first, latest, at_first) = (*times)?;
+            let seconds = (latest - first) as f64 / 1e6;
+            (seconds > 0.5).then(|| mark.rows_done.saturating_sub(at_first) as f64 / seconds)
+        })
+        .sum();
+    let left = if rate > 0.0 { format!(", about {} left", ago(((expected - rows) as f64 / rate * 1e6) as i64)) } else { String::new() };
+    all.push(sentence("busy", format!("Copying: {done} of {} done, {percent} %{left}.", plural(tables.len(), "table"))));
+}
+
+fn proved(tables: &Tables<'_>, all: &mut Vec<Sentence>) {
+    let Some(oldest) = tables.iter().filter_map(|(_, table)| table.verified.as_ref().map(|verified| verified.micros)).min() else { return };
+    let rows: u64 = tables.iter().filter_map(|(_, table)| table.verified.as_ref().map(|verified| verified.rows)).sum();
+    let all_of = if tables.len() == 1 { "The table".to_owned() } else { format!("All {}", plural(tables.len(), "table")) };
+    all.push(sentence("ok", format!("{all_of} proved equal through {}, {} rows.", of_day(oldest), grouped(rows))));
+}
+
+/// Why it is not safe to cut over, the gravest first; empty: it is.
+pub fn blockers(state: &Picture, streaming: bool) -> Vec<Blocker> {
+    let mut blockers = Vec::new();
+    let mut block = |reason, message: String, table: Option<String>| blockers.push(Blocker { reason, message, table });
+    for name in ["mysql", "postgres", "history"] {
+        if super::health::connection(state, name) == "disconnected" && (name != "history" || state.health.contains_key(name)) {
+            block("disconnected", format!("{name} is not connected"), None);
+        }
+    }
+    if state.health.get("line").is_some_and(|(health, _)| health.state == HealthState::Down) || !streaming {
+        block("line_stopped", "the source does not stream".to_owned(), None);
+    }
+    let mut tables = state.present().filter(|(_, table)| table.schema.is_some()).peekable();
+    if tables.peek().is_none() {
+        block("no_tables", "no tables are watched".to_owned(), None);
+    }
+    for (id, table) in tables {
+        let name = || Some(id.to_string());
+        match table.status() {
+            SyncStatus::Diverged => block("differences", format!("{} differ in {}", plural(usize::try_from(table.open_total()).unwrap_or(usize::MAX), "row"), id.table), name()),
+            SyncStatus::Copying => block("copying", format!("{} is still being copied", id.table), name()),
+            SyncStatus::Unverified => block("unverified", format!("{} cannot be judged in full", id.table), name()),
+            SyncStatus::Unknown => block("not_verified", format!("{} was not compared yet", id.table), name()),
+            SyncStatus::Lagging => block("lagging", format!("{} has changes that are not applied yet", id.table), name()),
+            SyncStatus::InSync => {}
+        }
+    }
+    blockers
+}
+
+/// Whether it is safe to cut over now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Cutover {
+    ready: bool,
+    blockers: Vec<Blocker>,
+    timestamp: String,
+}
+
+/// Whether it is safe to cut over now, and if not, why.
+#[utoipa::path(get, path = "/api/v1/cutover", tag = "summary", responses((status = 200, body = Cutover)))]
+pub async fn cutover(State(app): State<App>) -> Json<Cutover> {
+    let picture = app.shared.picture();
+    let blockers = blockers(&picture.state, app.shared.streaming.load(std::sync::atomic::Ordering::Relaxed));
+    Json(Cutover { ready: blockers.is_empty(), blockers, timestamp: clock::text(clock::now_micros()) })
+}
+
+/// The plugins: compiled in; loading is not possible in this version.
+#[utoipa::path(get, path = "/api/v1/plugins", tag = "summary", responses((status = 200, body = Object)))]
+pub async fn plugins() -> Json<Value> {
+    let all: Vec<Value> = builtin::PLUGINS.iter().map(|plugin| json!({ "name": plugin.name, "kind": plugin.kind, "about": plugin.about, "origin": "built in" })).collect();
+    Json(json!({ "plugins": all, "loaded": "not_configured" }))
+}
+
+/// The effective settings, secrets hidden.
+#[utoipa::path(get, path = "/api/v1/config", tag = "summary", responses((status = 200, body = Object)))]
+pub async fn config(State(app): State<App>) -> Json<Value> {
+    Json(app.shared.config.clone())
+}

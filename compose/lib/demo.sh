@@ -1,0 +1,209 @@
+# The whole of it: the pair, the sample, the agent and traffic, started and stopped together. Sourced by compose/stack.
+# shellcheck shell=bash
+#
+# STACK/servers   the pair (servers.sh)      STACK/agent   the agent's data folder
+# STACK/run       process ids                STACK/logs    what the agent, the traffic and the build said
+
+AGENT=
+
+stack_up() {
+    local traffic=$1
+    mkdir -p "$STACK"
+    exec 9>>"$STACK/lock"
+    flock -n 9 || die "another command is at work in $STACK"
+    if running "$STACK/run/agent.pid" >/dev/null; then die "the stack in $STACK is up already; \`compose/stack status\` tells, \`compose/stack down\` stops it"; fi
+    # However this ends before everything runs: nothing is left behind.
+    trap 'stack_down' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    install_stack
+    build_agent
+    step "starting MySQL and PostgreSQL"
+    servers_start "$STACK/servers" no 13306 15432
+    load_sample
+    start_agent
+    if [ "$traffic" = yes ]; then
+        step "starting traffic"
+        PLUMBLINE_STACK_DIR=$STACK spawn "$STACK/run/traffic.pid" "$STACK/logs/traffic.log" "$COMPOSE/stack" traffic
+    fi
+    exec 9>&-
+}
+
+# Stops what `up` and `demo` started here, in the order in which they hang together. The data stay.
+stack_down() {
+    local name
+    for name in traffic agent; do
+        if running "$STACK/run/$name.pid" >/dev/null; then step "stopping $name"; fi
+        end "$STACK/run/$name.pid" TERM 30
+    done
+    if running "$STACK/servers/mysql.pid" >/dev/null || running "$STACK/servers/pg.pid" >/dev/null; then step "stopping MySQL and PostgreSQL"; fi
+    servers_stop "$STACK/servers"
+}
+
+# Builds the agent, unless PLUMBLINE_STACK_AGENT names one that is built.
+build_agent() {
+    AGENT=${PLUMBLINE_STACK_AGENT-}
+    if [ -n "$AGENT" ]; then
+        [ -x "$AGENT" ] || die "PLUMBLINE_STACK_AGENT is \`$AGENT\`, and that is no program"
+        AGENT=$(cd "$(dirname "$AGENT")" && pwd)/$(basename "$AGENT")
+        return 0
+    fi
+    find_cargo
+    step "building the agent (the first time takes some minutes)"
+    (cd "$REPO" && cargo build --release --locked -p plumbline 9>&-) || die "the agent could not be built"
+    AGENT=$(target_folder)/release/plumbline
+}
+
+find_cargo() {
+    if command -v cargo >/dev/null; then return 0; fi
+    if [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+        return 0
+    fi
+    die "cargo is missing: install Rust $RUST_VERSION or later with rustup (https://rustup.rs), or use compose.yaml with Docker"
+}
+
+target_folder() {
+    (cd "$REPO" && cargo metadata --format-version 1 --no-deps --offline 2>/dev/null) | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+load_sample() {
+    local dir=$STACK/servers
+    if [ ! -e "$STACK/sample.ready" ]; then
+        step "loading the sample (300,000 rows)"
+        mysql_root "$dir" -e 'DROP DATABASE IF EXISTS shop; CREATE DATABASE shop'
+        mysql_root "$dir" shop <"$COMPOSE/sample/schema.sql"
+        mysql_root "$dir" shop <"$COMPOSE/sample/data.sql"
+        : >"$STACK/sample.ready"
+    fi
+}
+
+start_agent() {
+    local port
+    # shellcheck source=/dev/null
+    . "$STACK/servers/env"
+    # shellcheck disable=SC2046
+    port=$(free_port $(cat "$STACK/run/port" 2>/dev/null) 8000)
+    printf '%s\n' "$port" >"$STACK/run.port"
+    mkdir -p "$STACK/run" && mv "$STACK/run.port" "$STACK/run/port"
+    step "starting the agent on 127.0.0.1:$port"
+    spawn "$STACK/run/agent.pid" "$STACK/logs/agent.log" \
+        env -u KAFKA_BOOTSTRAP_SERVERS -u CONNECT_URL -u REDIS_HOST -u REDIS_PORT -u REDIS_URL -u REDIS_USERNAME -u REDIS_PASSWORD \
+        MYSQL_HOST="$MYSQL_HOST" MYSQL_PORT="$MYSQL_PORT" MYSQL_USER="$MYSQL_USER" MYSQL_PASSWORD="$MYSQL_PASSWORD" MYSQL_DATABASE="$MYSQL_DATABASE" \
+        POSTGRES_HOST="$POSTGRES_HOST" POSTGRES_PORT="$POSTGRES_PORT" POSTGRES_USER="$POSTGRES_USER" POSTGRES_PASSWORD="$POSTGRES_PASSWORD" \
+        POSTGRES_DATABASE="$POSTGRES_DATABASE" POSTGRES_SCHEMA="$POSTGRES_SCHEMA" \
+        PLUMBLINE_APPLY=true PLUMBLINE_DATA_DIR="$STACK/agent" PLUMBLINE_LISTEN="127.0.0.1:$port" \
+        "$AGENT" run
+    wait_until 60 "$STACK/run/agent.pid" agent_ready "$port" || {
+        tail -n 20 "$STACK/logs/agent.log" >&2
+        die "the agent did not become ready (its log: $STACK/logs/agent.log)"
+    }
+}
+
+agent_ready() { [ "$(http_status "127.0.0.1:$1" /readyz)" = 200 ]; }
+
+show_addresses() {
+    # shellcheck source=/dev/null
+    . "$STACK/servers/env"
+    local url
+    url=http://127.0.0.1:$(cat "$STACK/run/port")
+    cat <<EOF
+
+  live page     $url/
+  API           $url/docs
+  metrics       $url/metrics
+  MySQL         MYSQL_PWD=app $MYSQL_CLIENT -uapp -h127.0.0.1 -P$MYSQL_PORT shop
+  PostgreSQL    PGPASSWORD=plumbline $POSTGRES_CLIENT -h 127.0.0.1 -p $POSTGRES_PORT -U plumbline plumbline
+  logs          compose/stack logs [mysql|postgres|agent|traffic]
+EOF
+}
+
+# Stays until Ctrl-C, or until the agent ends by itself; the trap of `stack_up` then stops everything.
+stay() {
+    printf '  to stop       Ctrl-C\n\n'
+    while running "$STACK/run/agent.pid" >/dev/null; do
+        sleep 1 || true
+    done
+    tail -n 20 "$STACK/logs/agent.log" >&2
+    die "the agent has ended"
+}
+
+cmd_demo() {
+    local detach=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --detach | -d) detach=yes; shift ;;
+            --data-dir)
+                [ -n "${2-}" ] || die "\`--data-dir\` needs a folder"
+                STACK=$(mkdir -p "$2" && cd "$2" && pwd)
+                shift 2
+                ;;
+            *) die "\`$1\` is not known to demo; known: --detach, --data-dir DIR" ;;
+        esac
+    done
+    stack_up yes
+    show_addresses
+    [ "$detach" = yes ] || stay
+    trap - EXIT
+    printf '  to stop       %scompose/stack down\n\n' "$([ "$STACK" = "$REPO/.stack" ] || printf 'PLUMBLINE_STACK_DIR=%q ' "$STACK")"
+}
+
+cmd_up() {
+    [ $# -eq 0 ] || die "\`up\` takes no arguments"
+    stack_up no
+    show_addresses
+    trap - EXIT
+    printf '  to stop       compose/stack down\n\n'
+}
+
+cmd_down() {
+    mkdir -p "$STACK"
+    exec 9>>"$STACK/lock"
+    flock -w 60 9 || die "another command is at work in $STACK"
+    stack_down
+    case ${1-} in
+        '') ;;
+        --delete)
+            servers_remove "$STACK/servers"
+            rm -rf "$STACK"/{agent,run,logs,sample.ready,lock}
+            rmdir "$STACK" 2>/dev/null || true
+            ;;
+        *) die "\`$1\` is not known to down; known: --delete" ;;
+    esac
+}
+
+# Exits with 0 when the agent and both servers run, else with 3.
+cmd_status() {
+    local all=0 name file at pid
+    while read -r name file at; do
+        if pid=$(running "$file"); then
+            printf '%-10s running   pid %-7s %6s MB   %s\n' "$name" "$pid" "$(memory "$pid")" "$at"
+        else
+            printf '%-10s stopped\n' "$name"
+            [ "$name" = traffic ] || all=3
+        fi
+    done <<EOF
+mysql $STACK/servers/mysql.pid 127.0.0.1:$(cat "$STACK/servers/mysql.port" 2>/dev/null || true)
+postgres $STACK/servers/pg.pid 127.0.0.1:$(cat "$STACK/servers/pg.port" 2>/dev/null || true)
+agent $STACK/run/agent.pid http://127.0.0.1:$(cat "$STACK/run/port" 2>/dev/null || true)/
+traffic $STACK/run/traffic.pid
+EOF
+    printf 'data in %s, software in %s\n' "$STACK" "$CACHE"
+    return $all
+}
+
+memory() { awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/$1/status" 2>/dev/null || true; }
+
+cmd_logs() {
+    local name file
+    for name in ${1:-mysql postgres agent traffic}; do
+        case $name in
+            mysql) file=$STACK/servers/mysql.log ;;
+            postgres) file=$STACK/servers/pg.log ;;
+            agent | traffic) file=$STACK/logs/$name.log ;;
+            *) die "there is no log \`$name\`; known: mysql, postgres, agent, traffic" ;;
+        esac
+        [ -f "$file" ] || continue
+        if [ $# -gt 0 ]; then cat "$file"; else printf -- '---- %s\n' "$file"; tail -n 20 "$file"; fi
+    done
+}
