@@ -343,7 +343,9 @@ impl Pair {
     /// Where one is refused.
     pub async fn on_target(&self, statements: &[&str]) {
         let mut conn = self.target().await;
-        for sql in statements {
+        // What is made there is the account's own.
+        let role = format!("SET ROLE {}", self.name);
+        for sql in std::iter::once(&role.as_str()).chain(statements) {
             conn.execute(AssertSqlSafe(*sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
     }

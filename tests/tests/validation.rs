@@ -167,7 +167,7 @@ async fn a_running_agent_finds_what_was_planted_and_sees_it_mended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_someone_else_changes_on_the_target_is_found_while_we_apply() {
-    let pair = Pair::shared("foreign").await;
+    let pair = Pair::shared("others").await;
     pair.on_source(&SOURCE).await;
     let mut agent = Agent::new(&pair).started().await;
     agent.in_sync(&["items", "pairs"]).await;
