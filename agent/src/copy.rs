@@ -256,14 +256,13 @@ impl Copier {
             snapshot: None,
             restart: false,
         };
-        let records = events.len() as u64;
         if chunk.done {
             self.current = None;
         } else {
             // The next chunk is read while this one is written.
             self.ask_chunk().await;
         }
-        line.pass_copy(Batch { events, copy: Some(mark), records, ..Batch::default() }).await
+        line.pass_copy(Batch { events, copy: Some(mark), ..Batch::default() }).await
     }
 
     /// Copies a table without key in one view, while the line waits.
@@ -607,12 +606,11 @@ async fn keyless(
 }
 
 fn snapshot_batch(schema: &Arc<TableSchema>, rows: Vec<Row>, mark: CopyMark) -> Batch {
-    let records = rows.len() as u64;
     let events = rows
         .into_iter()
         .map(|row| Event::Change(ChangeEvent { table: Arc::clone(schema), op: Op::Snapshot, before: None, after: Some(row) }))
         .collect();
-    Batch { events, copy: Some(mark), records, ..Batch::default() }
+    Batch { events, copy: Some(mark), ..Batch::default() }
 }
 
 /// Opens a view that contains everything the line has applied; None: not yet.

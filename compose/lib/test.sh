@@ -6,6 +6,7 @@ print_env() {
     printf '%s=%q\n' \
         PLUMBLINE_TEST_MYSQLD "$CACHE/bin/mysqld" \
         PLUMBLINE_TEST_MYSQL "$CACHE/bin/mysql" \
+        PLUMBLINE_TEST_MYSQL_ROOT "$MYSQL_ROOT" \
         PLUMBLINE_TEST_PG_BIN "$POSTGRES_BIN" \
         PLUMBLINE_TEST_PG_USER "$(postgres_user)" \
         PLUMBLINE_TEST_PROMETHEUS "$CACHE/prometheus/usr/bin/prometheus" \

@@ -176,7 +176,7 @@ impl Assembler {
         if self.open.begun && self.open.xa.is_none() && open_events > PART_ROWS
             && let Some(id) = self.open.id.clone()
         {
-            let changes = self.batch.events[self.open.first_event..].iter().filter(|event| matches!(event, Event::Change(_))).count() as u64;
+            let changes = changes_in(&self.batch.events[self.open.first_event..]);
             self.batch.transactions.push(TransactionMark {
                 id: id.clone(),
                 at: position.at,
@@ -195,6 +195,8 @@ impl Assembler {
             let kept = self.batch.events.split_off(self.open.first_event.min(self.batch.events.len()));
             batch = std::mem::take(&mut self.batch);
             self.rows = kept.len();
+            self.batch.records = changes_in(&kept);
+            batch.records -= self.batch.records;
             self.batch.events = kept;
             self.open.first_event = 0;
             if self.open.handed_over > 0
@@ -370,7 +372,10 @@ impl Assembler {
 
     /// Ends the transaction without anything of it.
     fn forget(&mut self, log_pos: u32) -> Result<()> {
-        self.batch.events.truncate(self.open.first_event);
+        let dropped = self.batch.events.split_off(self.open.first_event.min(self.batch.events.len()));
+        // Rows that took no effect were records, and are no changes.
+        self.batch.control += changes_in(&dropped);
+        self.rows = self.rows.saturating_sub(dropped.len());
         self.complete(log_pos)
     }
 
@@ -394,6 +399,7 @@ impl Assembler {
             Statement::XaCommit(xid) => {
                 if let Some((events, prepared_as)) = self.prepared.remove(&xid) {
                     self.rows += events.len();
+                    self.batch.records += changes_in(&events);
                     self.batch.events.extend(events);
                     if let (Some(gtid), Some(gtids)) = (&prepared_as, &mut self.position.gtids) {
                         gtids.insert(gtid);
@@ -402,17 +408,18 @@ impl Assembler {
                 self.complete(log_pos)
             }
             Statement::XaRollback(xid) => {
-                if let Some((_, Some(gtid))) = self.prepared.remove(&xid)
-                    && let Some(gtids) = &mut self.position.gtids
-                {
-                    gtids.insert(&gtid);
+                if let Some((events, gtid)) = self.prepared.remove(&xid) {
+                    self.batch.records += changes_in(&events);
+                    self.batch.control += changes_in(&events);
+                    if let (Some(gtid), Some(gtids)) = (&gtid, &mut self.position.gtids) {
+                        gtids.insert(gtid);
+                    }
                 }
                 self.complete(log_pos)
             }
             Statement::Truncate(table) => {
                 if self.watches(&table) {
                     let schema = self.shape(&table);
-                    self.batch.records += 1;
                     self.batch.control -= 1;
                     self.push_change(ChangeEvent { table: schema, op: Op::Truncate, before: None, after: None });
                 }
@@ -466,6 +473,8 @@ impl Assembler {
         }
         let events = self.batch.events.split_off(self.open.first_event.min(self.batch.events.len()));
         self.rows = self.rows.saturating_sub(events.len());
+        // They are records of the transaction that commits them.
+        self.batch.records -= changes_in(&events);
         let xid = self.open.xa.take().unwrap_or_default();
         let held: usize = self.prepared.values().map(|(events, _)| events.len()).sum();
         if held + events.len() > XA_ROWS {
@@ -639,6 +648,10 @@ impl Assembler {
             _ => Error::fatal("rows came with parts of JSON documents: set `binlog_row_value_options = ''` for all sessions"),
         }
     }
+}
+
+fn changes_in(events: &[Event]) -> u64 {
+    events.iter().filter(|event| matches!(event, Event::Change(_))).count() as u64
 }
 
 fn same_names(known: &TableSchema, columns: &[plumbline_sdk::Column]) -> bool {

@@ -164,9 +164,14 @@ fn ambiguous(charset: &str) -> bool {
     matches!(charset, "tis620" | "armscii8")
 }
 
-/// Character sets with bytes that have no meaning: MySQL prints each of them as `?`.
+/// Character sets with bytes that have no meaning and can be stored all the same: MySQL prints each of them as `?`. Found by storing
+/// every byte, or every pair of bytes, on MySQL 9.7; the other character sets refuse what they do not know, or print it apart.
 pub(super) fn lossy(column: &Column) -> bool {
     column.charset.as_deref().is_some_and(|charset| {
-        matches!(charset, "cp1250" | "cp1251" | "cp1256" | "cp1257" | "hebrew" | "geostd8" | "greek" | "dec8" | "swe7" | "ascii")
+        matches!(
+            charset,
+            "cp1250" | "cp1251" | "cp1256" | "cp1257" | "hebrew" | "geostd8" | "greek" | "dec8" | "swe7" | "hp8" // one byte
+                | "big5" | "gbk" | "sjis" | "cp932" | "ujis" | "eucjpms" | "euckr" | "gb2312" // several
+        )
     })
 }
