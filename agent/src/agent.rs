@@ -106,6 +106,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     let source = builtin::source(&config)?;
     let readers = builtin::readers(&config)?;
     tokio::spawn(show_preflight(config.clone(), news_in.clone()));
+    tokio::spawn(tick(Arc::clone(&shared), stop.clone()));
     let desk = Desk {
         shared: Arc::clone(&shared),
         readers: Arc::clone(&readers),
@@ -181,6 +182,14 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     }
     let line = Line { shared, occurrences, history, applier, copier, stream: batches, news, orders, committed: committed_in, stop };
     line.run().await
+}
+
+/// Tells the picture that time passes.
+async fn tick(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    const TICK: Duration = Duration::from_millis(500);
+    while tokio::time::timeout(TICK, stop.wait_for(|stop| *stop)).await.is_err() {
+        shared.picture().state.tick(clock::now_micros());
+    }
 }
 
 /// Connects the applier for as long as it takes, showing why not.

@@ -151,6 +151,10 @@ pub struct TableState {
     pub pending: u64,
     /// Commit time of the oldest change not yet applied.
     pub pending_since: Option<i64>,
+    /// When the oldest change not yet applied was received.
+    pub waiting_since: Option<i64>,
+    /// Whether changes have waited for longer than [`LATE_MICROS`]; what is in flight for a moment is no lag.
+    pub late: bool,
     /// Whether a person stopped checking this table.
     pub paused: bool,
     /// Whether more rows differ than history lists: then `open` is a check's exact number, not history's.
@@ -194,7 +198,7 @@ impl TableState {
             SyncStatus::Copying
         } else if self.verified.is_none() {
             SyncStatus::Unknown
-        } else if self.pending > 0 {
+        } else if self.late {
             SyncStatus::Lagging
         } else if matches!((self.source_rows, self.target_rows), (Some(source), Some(target)) if source.rows <= 0 && target.rows > 0) {
             SyncStatus::Unverified
@@ -253,6 +257,8 @@ pub struct LiveTotals {
 }
 
 const KEPT_SCHEMA_CHANGES: usize = 20;
+/// A change that is not applied for longer than this makes its table `lagging`.
+pub const LATE_MICROS: i64 = 2_000_000;
 
 impl State {
     /// Goes on from what history was told.
@@ -294,7 +300,7 @@ impl State {
             let mut fresh = 0;
             for change in batch.new_changes(mark, self.received.as_ref()) {
                 fresh += 1;
-                count_change(&mut self.tables, change, mark.commit_micros, self.applies);
+                count_change(&mut self.tables, change, mark.commit_micros, self.applies.then_some(now_micros));
                 self.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros: mark.commit_micros });
             }
             self.duplicates += all - fresh;
@@ -331,9 +337,18 @@ impl State {
                     table.pending = table.pending.saturating_sub(1);
                     if table.pending == 0 {
                         table.pending_since = None;
+                        table.waiting_since = None;
+                        table.late = false;
                     }
                 }
             }
+        }
+    }
+
+    /// Time has passed: tells which tables are late.
+    pub fn tick(&mut self, now_micros: i64) {
+        for table in self.tables.values_mut() {
+            table.late = table.pending > 0 && table.waiting_since.is_some_and(|since| now_micros - since > LATE_MICROS);
         }
     }
 
@@ -400,6 +415,8 @@ impl State {
                 table.gone = true;
                 table.pending = 0;
                 table.pending_since = None;
+                table.waiting_since = None;
+                table.late = false;
             }
             Event::Health(health) => {
                 let since = match self.health.get(&health.component) {
@@ -462,7 +479,8 @@ pub fn open_by_verdict<'a>(findings: impl Iterator<Item = &'a Finding>) -> BTree
     open
 }
 
-fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, commit_micros: i64, applies: bool) {
+/// `applied_from`: the time of receipt, where we apply.
+fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, commit_micros: i64, applied_from: Option<i64>) {
     // The table is nearly always known: look before cloning its name.
     if !tables.contains_key(&change.table.id) {
         tables.insert(change.table.id.clone(), TableState::default());
@@ -475,7 +493,7 @@ fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent
         table.schema = Some(Arc::clone(&change.table));
     }
     let delta = row_delta(change.op);
-    for (rows, follows) in [(&mut table.source_rows, true), (&mut table.target_rows, applies)] {
+    for (rows, follows) in [(&mut table.source_rows, true), (&mut table.target_rows, applied_from.is_some())] {
         if let Some(count) = rows
             && follows
         {
@@ -483,9 +501,10 @@ fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent
             count.as_of_micros = count.as_of_micros.max(commit_micros);
         }
     }
-    if applies {
+    if let Some(now) = applied_from {
         table.pending += 1;
         table.pending_since.get_or_insert(commit_micros);
+        table.waiting_since.get_or_insert(now);
     }
 }
 

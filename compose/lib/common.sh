@@ -33,6 +33,7 @@ started_at() {
 spawn() {
     local pidfile=$1 log=$2 pid
     shift 2
+    if running "$pidfile" >/dev/null; then die "$(basename "$pidfile" .pid) runs already"; fi
     mkdir -p "$(dirname "$pidfile")" "$(dirname "$log")"
     # 9 is the lock of the stack's folder: a child must not hold it.
     setsid "$@" </dev/null >>"$log" 2>&1 9>&- &

@@ -16,6 +16,8 @@ stack_up() {
     trap 'stack_down' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
+    # Traffic of an earlier demo whose agent has ended.
+    end "$STACK/run/traffic.pid"
     install_stack
     build_agent
     step "starting MySQL and PostgreSQL"

@@ -245,7 +245,7 @@ pub fn blockers(state: &Picture, streaming: bool) -> Vec<Blocker> {
     for (id, table) in tables {
         let name = || Some(id.to_string());
         match table.status() {
-            SyncStatus::Diverged => block("differences", format!("{} differ in {}", plural(usize::try_from(table.open_total()).unwrap_or(usize::MAX), "row"), id.table), name()),
+            SyncStatus::Diverged => block("differences", format!("{} differing in {}", plural(usize::try_from(table.open_total()).unwrap_or(usize::MAX), "row"), id.table), name()),
             SyncStatus::Copying => block("copying", format!("{} is still being copied", id.table), name()),
             SyncStatus::Unverified => block("unverified", format!("{} cannot be judged in full", id.table), name()),
             SyncStatus::Unknown => block("not_verified", format!("{} was not compared yet", id.table), name()),

@@ -56,6 +56,8 @@ const MAX_SUSPECTS: usize = 1_000_000;
 const LOOKUP: usize = 2_000;
 /// How often a chunk begins again before the table is given up for now.
 const RESTARTS: u32 = 5;
+/// How often a view of a table without key is opened again because a write crossed it.
+const CROSSINGS: u32 = 100;
 /// How often suspects whose source row changed are looked at again.
 const SETTLE_ROUNDS: u32 = 3;
 
@@ -165,13 +167,20 @@ impl Walk<'_> {
 
     /// Opens both views, beginning again while the stream makes that necessary.
     pub async fn open(&mut self, plan: &Plan) -> Result<Views> {
-        for _ in 0..RESTARTS {
+        let mut restarts = 0;
+        let mut crossings = 0;
+        while restarts < RESTARTS && crossings < CROSSINGS {
             self.check_cancel()?;
             let opened = fence::open(self.fence, reader(self.source)?, reader(self.target)?, plan).await;
             match opened {
                 Ok(views) => return Ok(views),
                 Err(Lost::Restart(reason)) => {
                     tracing::debug!(table = %plan.schema.id, reason, "a view was given up");
+                    restarts += 1;
+                    self.close().await?;
+                }
+                Err(Lost::Crossed) => {
+                    crossings += 1;
                     self.close().await?;
                 }
                 Err(Lost::Error(error)) => {
@@ -181,7 +190,8 @@ impl Walk<'_> {
                 }
             }
         }
-        Err(Error::rejected(format!("`{}` kept changing its shape between the two reads", plan.schema.id)))
+        let why = if crossings > 0 { "is written to all the time, and has no key" } else { "kept changing its shape between the two reads" };
+        Err(Error::rejected(format!("`{}` {why}", plan.schema.id)))
     }
 
     pub async fn close(&mut self) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_sdk::{Batch, Coordinate, Error, Event, Op, Position, Reader, Result, Row};
+use plumbline_sdk::{Batch, Coordinate, Error, Event, Op, Position, Reader, Result, Row, TransactionMark};
 
 use crate::shared::Shared;
 use crate::validation::keys;
@@ -52,6 +52,8 @@ pub struct ExpectedRow {
 pub enum Lost {
     /// The table changed its shape, was truncated, or the window was too small: begin the chunk again.
     Restart(&'static str),
+    /// A write crossed the view of a table without key: begin again, at once and often.
+    Crossed,
     /// Could not look.
     Error(Error),
 }
@@ -95,8 +97,23 @@ pub async fn open(fence: &Fence, source: &mut dyn Reader, target: &mut dyn Reade
     };
     let batches = batches.ok_or(Lost::Restart("the stream ran past what is remembered of it"))?;
     let low = view.low.unwrap_or_else(|| Position { server: at.server.clone(), file: String::new(), at: Coordinate::default(), gtids: None, partial: None });
+    if plan.key() > 0 {
+        let expected = expected(plan, &batches, &low, &at)?;
+        return Ok(Views { at: Some(at), expected });
+    }
+    // Without key an event cannot be counted twice without harm: nobody may have written between the view's two bounds.
+    if events_between(&batches, &plan.schema.id, &low, &at).any(|(mark, _)| crossed(mark, &low, high)) {
+        return Err(Lost::Crossed);
+    }
+    let low = if low.gtids.is_some() { low } else { Position { at: high, ..low } };
     let expected = expected(plan, &batches, &low, &at)?;
     Ok(Views { at: Some(at), expected })
+}
+
+/// Whether a transaction may or may not be in a view with these bounds. Without GTIDs a moment must have passed since its commit.
+fn crossed(mark: &TransactionMark, low: &Position, high: Coordinate) -> bool {
+    let settled = low.gtids.is_none() && crate::clock::now_micros() - mark.commit_micros > 2 * SETTLED_COMMIT.as_micros() as i64;
+    mark.at <= high && !settled
 }
 
 async fn wait_applied(shared: &Shared, high: Coordinate) -> Result<()> {
