@@ -136,6 +136,9 @@ impl Follower {
         for (id, touched) in touched {
             self.check_table(target, at, &id, touched).await?;
         }
+        if let Some(newest) = batches.iter().flat_map(|batch| &batch.transactions).map(|mark| mark.commit_micros).max() {
+            self.occurrences.seen_on_target(newest);
+        }
         *cursor += batches.len() as u64;
         let all = !later.iter().any(|batch| batch.transactions.iter().any(|mark| at.contains(&mark.id)));
         Ok(Some((at.clone(), all)))
@@ -228,7 +231,7 @@ impl Follower {
             findings.push(finding(&plan, &found.key, found.verdict, &names, at));
         }
         let total = all.len() as u64;
-        self.occurrences.verified_events(total - findings.len() as u64, findings.len() as u64, None);
+        self.occurrences.verified_events(total - findings.len() as u64, findings.len() as u64);
         let mut events: Vec<Event> = Vec::new();
         if open && !clean.is_empty() {
             events.extend(gone(&self.shared, id, |identity| clean.contains(identity), Some(at)).await);

@@ -172,7 +172,11 @@ impl WireType {
                 let (precision, scale) = (byte(self.first)?, byte(self.second)?);
                 none(ColumnType::Decimal { precision, scale }, Cell::Decimal { precision, scale })
             }
-            Wire::MYSQL_TYPE_YEAR => none(ColumnType::Year, Cell::Year),
+            Wire::MYSQL_TYPE_YEAR => {
+                // A year has a sign bit too, though it has no sign.
+                place.number();
+                none(ColumnType::Year, Cell::Year)
+            }
             Wire::MYSQL_TYPE_DATE | Wire::MYSQL_TYPE_NEWDATE => none(ColumnType::Date, Cell::Date),
             Wire::MYSQL_TYPE_DATETIME2 => none(ColumnType::DateTime(byte(self.first)?), Cell::DateTime(byte(self.first)?)),
             Wire::MYSQL_TYPE_TIMESTAMP2 => none(ColumnType::Timestamp(byte(self.first)?), Cell::Timestamp(byte(self.first)?)),

@@ -165,10 +165,17 @@ impl Rule {
         }
     }
 
-    /// Whether [`key_for_source`](Self::key_for_source) names the very value that the source has. False where values that the source
-    /// tells apart have one canonical form (an upper-case UUID in a CHAR, 2 in a boolean): a look-up on the source may then miss the row.
+    /// Whether a key has one spelling on each side, so that [`key_for_source`](Self::key_for_source) and
+    /// [`key_for_target`](Self::key_for_target) name the very value that stands there. False where values that a side tells apart have one
+    /// canonical form (an upper-case UUID in a CHAR, 2 in a boolean, a decimal against its nearest double): a look-up may then miss the row.
     pub fn key_is_exact(&self) -> bool {
-        !matches!((self.read, self.form), (Read::Uuid, _) | (Read::Bool, Form::Bool))
+        match self.form {
+            Form::Number | Form::Date | Form::DateTime | Form::Time | Form::Text | Form::Bytes | Form::Json => true,
+            Form::Bool | Form::Uuid => false,
+            // One of both sides has values between the floats.
+            Form::Real => self.read == Read::Real,
+            Form::Double => self.read == Read::Double && matches!(self.source, ColumnType::Double),
+        }
     }
 
     /// Appends the canonical form of a value of the stream. NULL, an absent cell, and a value that is not of this column's type are errors.
