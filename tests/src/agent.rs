@@ -1,9 +1,13 @@
 //! The real agent as a child process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use plumbline_history::{SqliteHistory, SqliteHistoryConfig};
+use plumbline_sdk::plugin::OpCounts;
+use plumbline_sdk::{History, Plugin, Sink};
 use serde_json::Value;
 
 use crate::janitor::{Kept, folder};
@@ -151,6 +155,20 @@ impl Agent {
         }
     }
 
+    /// What its history file says, asked while the agent is stopped: by table (bare name) the counters, and the sums
+    /// (records, duplicates, control).
+    ///
+    /// # Panics
+    /// Where the file cannot be read.
+    pub async fn history(&self) -> (BTreeMap<String, OpCounts>, (u64, u64, u64)) {
+        let mut history = SqliteHistory::new(SqliteHistoryConfig { data_dir: self.data.clone(), pipeline: "plumbline".into(), ..SqliteHistoryConfig::default() }).expect("a history");
+        history.connect().await.expect("the agent is stopped");
+        let remembered = history.remembered().await.expect("a history");
+        history.close().await.expect("closed");
+        let counters = remembered.counters.into_iter().map(|(table, counts)| (table.table.to_string(), counts)).collect();
+        (counters, (remembered.records, remembered.duplicates, remembered.control))
+    }
+
     /// What it wrote to its log, all starts together.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -214,13 +232,21 @@ impl Agent {
     }
 
     /// Waits until every one of these tables is in sync and proved equal.
+    ///
+    /// # Panics
+    /// Where that does not happen in time; the tables that are not are in the message.
     pub async fn in_sync(&mut self, tables: &[&str]) {
-        self.wait_for("/api/v1/tables", |answer| {
-            tables.iter().all(|&name| {
-                table(answer, name).is_some_and(|table| table["status"] == "in_sync" && !table["verified_through"].is_null())
-            })
-        })
-        .await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get("/api/v1/tables").await;
+            let proved = |name: &str| table(&answer, name).is_some_and(|table| table["status"] == "in_sync" && !table["verified_through"].is_null());
+            let others: Vec<&Value> = tables.iter().filter(|&&name| !proved(name)).map(|name| table(&answer, name).unwrap_or(&Value::Null)).collect();
+            if others.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not in sync and proved: {others:#?}\nlog:\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// All findings of all states.
