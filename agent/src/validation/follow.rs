@@ -119,6 +119,10 @@ impl Follower {
 
     /// Checks the keys of the next batches that `at` contains. None: nothing to check; else whether all that `at` contains was checked.
     async fn check(&mut self, target: &mut dyn Reader, at: &Position, cursor: &mut u64) -> Result<Option<(Position, bool)>> {
+        // What the target has and the stream has not brought (again) yet may be the newest event of any key, or a TRUNCATE.
+        if !self.shared.picture().window.reached(at) {
+            return Ok(None);
+        }
         let Some((batches, later)) = self.take(at, *cursor) else {
             // The window ran away: what went by unchecked is proved again only by a whole check.
             let mut picture = self.shared.picture();
