@@ -27,6 +27,7 @@ const FIRST_CHUNK: u64 = 2_000;
 const MOST_ROWS: u64 = 50_000;
 const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
 const AWAY: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// The copy of all tables that need one.
 pub struct Copier {
@@ -467,10 +468,15 @@ async fn read(mut reader: Box<dyn Reader>, mut requests: mpsc::Receiver<Request>
                 continue;
             }
         };
-        let answer = answer.unwrap_or_else(|error| {
-            connected = error.kind() != ErrorKind::Disconnected;
-            Answer::Failed(error)
-        });
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                connected = error.kind() != ErrorKind::Disconnected;
+                // A table that vanished is told of by discovery in a moment; until then there is no use in asking on and on.
+                tokio::time::sleep(PAUSE).await;
+                Answer::Failed(error)
+            }
+        };
         if answers.send(answer).await.is_err() {
             return;
         }

@@ -149,13 +149,15 @@ impl Occurrences {
         self.metrics.compared(&table.to_string(), "unverified", 0, 0.0);
     }
 
-    /// Changes were checked one by one on the target; the newest was committed then.
-    pub fn verified_events(&self, matching: u64, differing: u64, newest_commit_micros: Option<i64>) {
+    /// Changes were checked one by one on the target.
+    pub fn verified_events(&self, matching: u64, differing: u64) {
         self.metrics.verified_events("match", matching);
         self.metrics.verified_events("mismatch", differing);
-        if let Some(commit) = newest_commit_micros {
-            self.metrics.visible(clock::now_micros() - commit);
-        }
+    }
+
+    /// A change was seen on the target that was committed on the source then.
+    pub fn seen_on_target(&self, commit_micros: i64) {
+        self.metrics.visible(clock::now_micros() - commit_micros);
     }
 
     /// A sink is away.

@@ -312,7 +312,11 @@ impl State {
             }
         }
         if let Some(position) = &batch.position {
-            self.received = Some(position.clone());
+            // A sink that is behind makes the line begin before what was counted: counting goes on only where it had got to.
+            let behind = self.received.as_ref().is_some_and(|received| position.order(received) == Some(std::cmp::Ordering::Less));
+            if !behind {
+                self.received = Some(position.clone());
+            }
             self.received_micros = Some(now_micros);
         }
         for event in &batch.events {
@@ -514,5 +518,124 @@ pub fn row_delta(op: Op) -> i64 {
         Op::Insert => 1,
         Op::Delete => -1,
         Op::Update | Op::Snapshot | Op::Truncate => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_sdk::{Column, ColumnType, GtidSet, Row, TransactionMark, TxnId, ValueRef};
+
+    use super::*;
+
+    const SERVER: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn orders() -> Arc<TableSchema> {
+        let id = Column { name: "id".into(), ty: ColumnType::Int { unsigned: false }, nullable: false, key_ordinal: Some(1), generated: false, charset: None };
+        Arc::new(TableSchema { id: TableId::new("shop", "orders"), columns: vec![id] })
+    }
+
+    /// Transaction number `number` with these changes, and the position after it.
+    fn batch(number: u64, ops: &[Op]) -> Batch {
+        let set: GtidSet = format!("{SERVER}:1-{number}").parse().expect("a set");
+        let (sid, _) = set.iter().next().expect("a sid");
+        let id = TxnId::Gtid(plumbline_sdk::Gtid { sid: sid.clone(), number });
+        let at = Coordinate { log: 1, offset: number * 100 };
+        let row = Row::of(&[ValueRef::Int(1)]);
+        let events: Vec<Event> = ops
+            .iter()
+            .map(|&op| {
+                Event::Change(ChangeEvent {
+                    table: orders(),
+                    op,
+                    before: (op != Op::Insert).then(|| row.clone()),
+                    after: (op != Op::Delete).then(|| row.clone()),
+                })
+            })
+            .collect();
+        let mark = TransactionMark { id, at, commit_micros: 1_000_000, events: 0..events.len(), first_change: 0, complete: true };
+        let records = events.len() as u64 + 2;
+        let position = Position { server: SERVER.into(), file: "binlog.000001".into(), at, gtids: Some(set), partial: None };
+        Batch { events, transactions: vec![mark], position: Some(position), records, control: 2, ..Batch::default() }
+    }
+
+    fn table(state: &State) -> &TableState {
+        &state.tables[&TableId::new("shop", "orders")]
+    }
+
+    #[test]
+    fn records_are_changes_and_duplicates_and_control() {
+        let mut state = State::default();
+        for again in 0..2 {
+            state.receive(&batch(1, &[Op::Insert, Op::Insert, Op::Update]), 2_000_000);
+            let (total, live) = state.changes();
+            assert_eq!((total, live, state.duplicates), (3, 3, again * 3));
+            assert_eq!(state.records, total + state.duplicates + state.control);
+        }
+    }
+
+    #[test]
+    fn a_line_that_begins_before_what_was_counted_counts_nothing_twice() {
+        let mut state = State::default();
+        for number in 1..=3 {
+            state.receive(&batch(number, &[Op::Insert]), 0);
+        }
+        // The target was behind: the line begins again at its position.
+        for number in 2..=4 {
+            state.receive(&batch(number, &[Op::Insert]), 0);
+        }
+        assert_eq!(state.changes().0, 4);
+        assert_eq!(state.duplicates, 2);
+    }
+
+    #[test]
+    fn rows_follow_the_stream_from_an_exact_baseline() {
+        let mut state = State { applies: true, ..State::default() };
+        state.receive(&batch(1, &[Op::Update]), 0);
+        state.set_rows(&orders().id, true, 10, 0, 0, false);
+        state.receive(&batch(2, &[Op::Insert, Op::Insert, Op::Delete]), 0);
+        assert_eq!(table(&state).source_rows.map(|rows| rows.rows), Some(11));
+        state.receive(&batch(3, &[Op::Truncate]), 0);
+        assert_eq!(table(&state).source_rows.map(|rows| rows.rows), Some(0));
+    }
+
+    #[test]
+    fn what_is_in_flight_for_a_moment_is_no_lag() {
+        let mut state = State { applies: true, ..State::default() };
+        let change = batch(1, &[Op::Insert]);
+        state.receive(&change, 10_000_000);
+        state.tick(11_000_000);
+        assert!(!table(&state).late);
+        state.tick(13_000_000);
+        assert!(table(&state).late);
+        state.apply(&change);
+        assert!(!table(&state).late && table(&state).pending == 0);
+    }
+
+    #[test]
+    fn a_percentage_never_rounds_up_to_all() {
+        let of = |source, target| {
+            let rows = |rows| Some(RowCount { rows, as_of_micros: 0, estimated: false });
+            TableState { source_rows: rows(source), target_rows: rows(target), ..TableState::default() }.sync_percentage()
+        };
+        assert_eq!(of(0, 0), Some(100.0));
+        assert_eq!(of(0, 5), None);
+        assert_eq!(of(10_000_000, 9_999_999), Some(99.99));
+        assert_eq!(of(1000, 999), Some(99.9));
+        assert_eq!(of(3, 3), Some(100.0));
+        assert!(of(10_000_000, 10_000_001) > Some(100.0));
+    }
+
+    #[test]
+    fn a_difference_outranks_everything_and_a_missing_proof_is_no_proof() {
+        let mut table = TableState { partner: Partner::Table(Arc::new(TargetTable { id: TableId::new("public", "orders"), columns: Vec::new(), key: Vec::new() })), ..TableState::default() };
+        assert_eq!(table.status(), SyncStatus::Unknown);
+        table.verified = Some(Verified { position: "x".into(), micros: 0, rows: 1 });
+        assert_eq!(table.status(), SyncStatus::InSync);
+        table.late = true;
+        assert_eq!(table.status(), SyncStatus::Lagging);
+        table.unverified.push(Unverified { columns: Vec::new(), reason: "x".into() });
+        assert_eq!(table.status(), SyncStatus::Unverified);
+        table.open.insert(Verdict::Missing, 1);
+        assert_eq!(table.status(), SyncStatus::Diverged);
     }
 }

@@ -14,23 +14,35 @@ pub struct Window {
     next: u64,
     /// Where the line stood when the window began, or the position after the last dropped batch.
     floor: Option<Position>,
+    /// Where the stream stands: everything between `floor` and here is known.
+    end: Option<Position>,
 }
 
 impl Window {
     /// A window that holds at most about `limit` bytes of rows.
     pub fn new(limit: usize) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, limit, next: 0, floor: None }
+        Self { batches: VecDeque::new(), bytes: 0, limit, next: 0, floor: None, end: None }
     }
 
     /// Starts at `position`: nothing before it is known. Called at every (re)connect of the source.
     pub fn restart(&mut self, position: Option<Position>) {
         self.batches.clear();
         self.bytes = 0;
-        self.floor = position;
+        self.floor.clone_from(&position);
+        self.end = position;
+    }
+
+    /// Whether everything that `position` includes has come by. After a start the target may be ahead of the stream, which then
+    /// goes on from the least of what the sinks have.
+    pub fn reached(&self, position: &Position) -> bool {
+        self.end.as_ref().and_then(|end| position.order(end)).is_some_and(std::cmp::Ordering::is_le)
     }
 
     /// Adds a batch of the stream. Copies and news do not belong here.
     pub fn push(&mut self, batch: &Arc<Batch>) {
+        if batch.position.is_some() {
+            self.end.clone_from(&batch.position);
+        }
         if batch.transactions.is_empty() {
             return;
         }

@@ -6,7 +6,6 @@ pub mod agent;
 pub mod contents;
 pub mod environment;
 pub mod janitor;
-pub mod model;
 pub mod oracle;
 pub mod servers;
 pub mod workload;

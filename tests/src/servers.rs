@@ -56,7 +56,7 @@ impl Mysql {
                 let data = folder("mysql-made").join("data");
                 tokio::task::spawn_blocking(move || {
                     let done = Command::new(required("PLUMBLINE_TEST_MYSQLD"))
-                        .args(["--no-defaults", "--user=root", "--initialize-insecure", "--innodb-redo-log-capacity=16M"])
+                        .args(["--no-defaults", "--user=root", "--secure-file-priv=NULL", "--initialize-insecure", "--innodb-redo-log-capacity=16M"])
                         .arg(format!("--datadir={}", data.display()))
                         .output()
                         .expect("`mysqld` starts");
@@ -82,7 +82,7 @@ impl Mysql {
         let log = self.folder.join("log");
         self.process = Some(Kept::spawn(
             Command::new(required("PLUMBLINE_TEST_MYSQLD"))
-                .args(["--no-defaults", "--user=root", "--mysqlx=OFF", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+                .args(["--no-defaults", "--user=root", "--secure-file-priv=NULL", "--mysqlx=OFF", "--bind-address=127.0.0.1", "--skip-name-resolve"])
                 .args(["--log-bin=binlog", "--binlog-row-metadata=FULL", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"])
                 .args(["--innodb-buffer-pool-size=128M", "--innodb-redo-log-capacity=16M", "--performance-schema=OFF", "--max-connections=200"])
                 // The machine does not lose power in a test, and a slow disk is no part of it.
@@ -343,7 +343,9 @@ impl Pair {
     /// Where one is refused.
     pub async fn on_target(&self, statements: &[&str]) {
         let mut conn = self.target().await;
-        for sql in statements {
+        // What is made there is the account's own.
+        let role = format!("SET ROLE {}", self.name);
+        for sql in std::iter::once(&role.as_str()).chain(statements) {
             conn.execute(AssertSqlSafe(*sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
     }

@@ -54,6 +54,8 @@ pub struct Comparison<'a> {
 const MAX_SUSPECTS: usize = 1_000_000;
 /// Keys looked up at once.
 const LOOKUP: usize = 2_000;
+/// Keys of the source that are remembered at most: 16 bytes and a place in a table each.
+const MAX_KNOWN: usize = 20_000_000;
 /// How often a chunk begins again before the table is given up for now.
 const RESTARTS: u32 = 5;
 /// How often a view of a table without key is opened again because a write crossed it.
@@ -253,7 +255,10 @@ impl Walk<'_> {
         let mut views = self.open(plan).await?;
         let source = self.source.take().ok_or_else(missing_reader)?;
         let mut source = Feed::start(source, plan.source_plan.clone(), KeyRange::default(), None);
-        let looked = self.look_up_feed(plan, judge, &mut source, &mut views.expected).await;
+        // Where a canonical key does not name the source's own spelling, the source cannot be asked for it: its keys are remembered.
+        let exact = plan.source_plan.columns[..plan.key()].iter().all(|column| column.rule.key_is_exact());
+        let mut known = (!exact).then(HashSet::new);
+        let looked = self.look_up_feed(plan, judge, &mut source, &mut views.expected, &mut known).await;
         self.take_back(source, None, looked).await?;
         // Keys that only the stream knows, at the target.
         let unseen: Vec<Vec<u8>> = views.expected.rows.iter().filter(|(_, row)| !row.seen).map(|(key, _)| key.clone()).collect();
@@ -273,13 +278,13 @@ impl Walk<'_> {
         }
         let target_rows = reader(self.target)?.count(&plan.target.id).await?;
         if target_rows > judge.target_rows {
-            self.look_up_extras(plan, judge, &views.expected).await?;
+            self.look_up_extras(plan, judge, &views.expected, known.as_ref()).await?;
         }
         self.close().await?;
         Ok(views.at)
     }
 
-    async fn look_up_feed(&mut self, plan: &Plan, judge: &mut Judge<'_>, source: &mut Feed, expected: &mut Expected) -> Result<()> {
+    async fn look_up_feed(&mut self, plan: &Plan, judge: &mut Judge<'_>, source: &mut Feed, expected: &mut Expected, known: &mut Option<HashSet<u128>>) -> Result<()> {
         let mut key = Vec::new();
         while source.refill().await {
             self.check_cancel()?;
@@ -289,6 +294,12 @@ impl Walk<'_> {
                 let mut keys = Vec::with_capacity(upto - from);
                 for row in from..upto {
                     keys::of_block(&plan.source_plan, &source.block, row, &mut key)?;
+                    if let Some(known) = known {
+                        if known.len() >= MAX_KNOWN {
+                            return Err(Error::rejected(format!("`{}` has more than {MAX_KNOWN} rows, and a key that the source cannot be asked for by value", plan.schema.id)));
+                        }
+                        known.insert(xxhash_rust::xxh3::xxh3_128(&key));
+                    }
                     keys.push(key.clone());
                 }
                 let block = keys::block_for(&plan.target_plan, keys.iter().map(Vec::as_slice))?;
@@ -304,7 +315,7 @@ impl Walk<'_> {
     }
 
     /// Rows of the target that no source row was paired with.
-    async fn look_up_extras(&mut self, plan: &Plan, judge: &mut Judge<'_>, expected: &Expected) -> Result<()> {
+    async fn look_up_extras(&mut self, plan: &Plan, judge: &mut Judge<'_>, expected: &Expected, known: Option<&HashSet<u128>>) -> Result<()> {
         let keys_only = |side: &ReadPlan| ReadPlan { columns: side.columns[..side.key].to_vec(), ..side.clone() };
         let (source_keys, target_keys) = (keys_only(&plan.source_plan), keys_only(&plan.target_plan));
         let target = self.target.take().ok_or_else(missing_reader)?;
@@ -322,8 +333,12 @@ impl Walk<'_> {
                 keys.push(key.clone());
             }
             for keys in keys.chunks(LOOKUP) {
-                match self.absent_at_source(&source_keys, keys, expected).await {
-                    Ok(absent) => extras.extend(absent),
+                let absent = match known {
+                    Some(known) => Ok(keys.iter().filter(|key| !expected.rows.contains_key(key.as_slice()) && !known.contains(&xxhash_rust::xxh3::xxh3_128(key))).cloned().collect()),
+                    None => self.absent_at_source(&source_keys, keys, expected).await,
+                };
+                match absent {
+                    Ok(absent) => extras.extend::<Vec<Vec<u8>>>(absent),
                     Err(error) => {
                         looked = Err(error);
                         break 'feed;

@@ -43,9 +43,13 @@ impl ServerSaid {
     }
 }
 
-/// Messages of data errors (class 22) and of triggers (P0) quote values: everything between the first and the last quote goes.
+/// Messages of data errors (class 22) quote values: everything between the first and the last quote goes. What a trigger of the target
+/// says (class P0) may be anything.
 fn without_values(code: &str, message: &str) -> String {
-    let quotes = code.starts_with("22") || code.starts_with("P0");
+    if code.starts_with("P0") {
+        return "a trigger or function of the target raised an error".into();
+    }
+    let quotes = code.starts_with("22");
     match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) if quotes && last > first => format!("{}\"…\"{}", &message[..first], &message[last + 1..]),
         _ => message.to_owned(),
@@ -140,6 +144,6 @@ mod tests {
         check("22003", "value \"300\" is out of range for type smallint", "value \"…\" is out of range for type smallint");
         check("22001", "value too long for type character varying(5)", "value too long for type character varying(5)");
         check("23502", "null value in column \"a\" of relation \"t\"", "null value in column \"a\" of relation \"t\"");
-        check("P0001", "no \"secret\" here", "no \"…\" here");
+        check("P0001", "no secret 5 here", "a trigger or function of the target raised an error");
     }
 }

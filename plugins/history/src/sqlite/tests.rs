@@ -177,7 +177,7 @@ async fn the_rows_of_a_copy_are_a_total() {
     let folder = TempDir::new().expect("a folder");
     let mut history = open(&folder).await;
     for rows_done in [10, 20, 20] {
-        let mark = CopyMark { table: TableId::new("shop", "t"), rows_done, rows_expected: 30, next: None, done: false };
+        let mark = CopyMark { table: TableId::new("shop", "t"), rows_done, rows_expected: 30, next: None, done: false, restart: false, snapshot: None };
         history.write(&Batch { copy: Some(mark), ..Batch::default() }).await.expect("written");
     }
     let t = table("t");
@@ -252,12 +252,12 @@ async fn a_finding_is_kept_once_until_it_is_resolved_and_again_when_it_comes_bac
     history.write(&tell(vec![finding("1", Verdict::Missing, false)])).await.expect("written");
     let ask = |open| FindingQuery { open, limit: 10, ..FindingQuery::default() };
     let ids = |found: Vec<plumbline_sdk::plugin::StoredFinding>| found.iter().map(|found| found.id).collect::<Vec<_>>();
-    assert_eq!(ids(reader.findings(&ask(Some(true))).await.expect("asked")), [3, 2]);
+    assert_eq!(ids(reader.findings(&ask(Some(true))).await.expect("asked")), [4, 2]);
     assert_eq!(ids(reader.findings(&ask(Some(false))).await.expect("asked")), [1]);
-    assert_eq!(ids(reader.findings(&ask(None)).await.expect("asked")), [3, 2, 1]);
+    assert_eq!(ids(reader.findings(&ask(None)).await.expect("asked")), [4, 2, 1]);
     let other = FindingQuery { table: Some(TableId::new("shop", "other")), limit: 10, ..FindingQuery::default() };
     assert!(reader.findings(&other).await.expect("asked").is_empty());
-    let later = FindingQuery { table: Some(t.clone()), before: Some(3), limit: 1, ..FindingQuery::default() };
+    let later = FindingQuery { table: Some(t.clone()), before: Some(4), limit: 1, ..FindingQuery::default() };
     assert_eq!(ids(reader.findings(&later).await.expect("asked")), [2]);
     history.write(&tell(vec![Event::TableGone(t)])).await.expect("written");
     assert!(reader.open_findings().await.expect("asked").is_empty());
@@ -362,4 +362,29 @@ async fn a_hundred_thousand_changes_are_written_in_seconds() {
     assert_eq!(counts(&mut history, "t").await[1], 100_000);
     assert!(all_kept.as_secs() < 10, "{all_kept:?}");
     println!("100000 changes, all kept: {all_kept:?}");
+}
+
+struct Bench {
+    folder: TempDir,
+}
+
+#[async_trait]
+impl plumbline_sdk::testing::conformance::HistoryBench for Bench {
+    async fn fresh(&mut self) -> Result<()> {
+        self.folder = TempDir::new().map_err(|error| Error::fatal("no folder").caused_by(error))?;
+        Ok(())
+    }
+    async fn open(&mut self) -> Result<Box<dyn History>> {
+        Ok(Box::new(history_of(self.folder.path(), 10_000)))
+    }
+    async fn second(&mut self) -> Result<Option<Box<dyn History>>> {
+        // The lock keeps a second agent out; only where it was taken away does the epoch have to.
+        let _ = std::fs::remove_file(self.folder.path().join("history.lock"));
+        Ok(Some(Box::new(history_of(self.folder.path(), 10_000))))
+    }
+}
+
+#[tokio::test]
+async fn it_keeps_every_promise_of_a_history() {
+    plumbline_sdk::testing::conformance::history(&mut Bench { folder: TempDir::new().expect("a folder") }).await;
 }

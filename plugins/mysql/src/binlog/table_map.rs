@@ -175,6 +175,7 @@ impl WireType {
                 none(ColumnType::Decimal { precision, scale }, Cell::Decimal { precision, scale })
             }
             Wire::MYSQL_TYPE_YEAR => {
+                // A year has a sign bit too, though it has no sign.
                 place.number();
                 none(ColumnType::Year, Cell::Year)
             }

@@ -79,11 +79,13 @@ pub(super) struct Attempt<'a> {
     backup: Option<Book>,
     /// The names of all target tables, read once.
     names: Option<Vec<String>>,
+    /// Tables that failed in earlier attempts at this work. They stay stopped in it, whatever a DROP or RENAME in the same batch forgets.
+    pub failed: &'a [(TableId, Stop)],
 }
 
 impl<'a> Attempt<'a> {
-    pub fn new(connection: &'a mut PgConnection, memory: &'a mut Memory, store: &'a Store, config: &'a ApplierConfig, mode: Mode, bypasses: bool) -> Self {
-        Self { connection, memory, store, config, mode, bypasses, blamed: None, backup: None, names: None }
+    pub fn new(connection: &'a mut PgConnection, memory: &'a mut Memory, store: &'a Store, config: &'a ApplierConfig, mode: Mode, bypasses: bool, failed: &'a [(TableId, Stop)]) -> Self {
+        Self { connection, memory, store, config, mode, bypasses, blamed: None, backup: None, names: None, failed }
     }
 
     /// Who is to blame for a failure, and the book to go back to.
@@ -91,15 +93,15 @@ impl<'a> Attempt<'a> {
         (self.blamed, self.backup)
     }
 
-    /// Does `work` and commits. `stops`: tables that failed in earlier attempts.
-    pub async fn run(&mut self, work: &Work<'_>, stops: &[(TableId, Stop)]) -> Outcome<()> {
+    /// Does `work` and commits.
+    pub async fn run(&mut self, work: &Work<'_>) -> Outcome<()> {
         self.connection.execute("BEGIN; SET CONSTRAINTS ALL DEFERRED").await?;
         let from = self.memory.position.clone();
         match work {
             Work::Stream(_, next) => self.store.advance(self.connection, self.memory.epoch, from.as_ref(), next).await?,
             _ => self.store.hold(self.connection, self.memory.epoch).await?,
         }
-        for (table, stop) in stops {
+        for (table, stop) in self.failed {
             self.stop(table, stop).await?;
         }
         match work {
@@ -157,7 +159,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Stops a table. Where nothing was written to it yet, only memory knows: a restart looks again.
-    async fn stop(&mut self, table: &TableId, stop: &Stop) -> Outcome<()> {
+    pub async fn stop(&mut self, table: &TableId, stop: &Stop) -> Outcome<()> {
         self.book().stopped.insert(table.clone(), stop.clone());
         if let Some(mut binding) = self.memory.book.bindings.get(table).cloned() {
             let position = self.memory.position.clone();
@@ -228,15 +230,14 @@ impl<'a> Attempt<'a> {
         if self.is_stopped(id) {
             return Ok(());
         }
+        if change.op == Op::Truncate {
+            self.flush(groups).await?;
+            return self.truncate(mark, id).await;
+        }
         self.blame(id);
         let plan = self.plan(&change.table).await?;
         if plan.key.is_empty() && !self.past_copy(id, mark) {
             return Ok(());
-        }
-        if change.op == Op::Truncate {
-            self.flush(groups).await?;
-            self.blame(id);
-            return self.empty(&plan.name).await;
         }
         if self.mode == Mode::Ordered {
             return self.write_one(&plan, change).await;
@@ -250,6 +251,19 @@ impl<'a> Attempt<'a> {
             None => groups.push(Group { plan, changes: vec![change] }),
         }
         Ok(())
+    }
+
+    /// The statement names a table and says nothing of its shape. A table that is not bound yet has nothing to be removed.
+    async fn truncate(&mut self, mark: &TransactionMark, table: &TableId) -> Outcome<()> {
+        self.blame(table);
+        let copied_after = self.memory.book.copies.get(table).is_some_and(|copy| copy.snapshot.is_some()) && !self.past_copy(table, mark);
+        match self.memory.book.bindings.get(table) {
+            Some(binding) if !copied_after => {
+                let name = qualified(&self.config.connection.schema, &binding.target);
+                self.empty(&name).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a change of a table without key is to be applied: what came before its copy, or is in the copied rows, is not.

@@ -229,6 +229,9 @@ impl Attempt<'_> {
         book.bindings.remove(table);
         book.copies.remove(table);
         book.stopped.remove(table);
+        if let Some((_, stop)) = self.failed.iter().find(|(failed, _)| failed == table) {
+            self.book().stopped.insert(table.clone(), stop.clone());
+        }
         self.memory.plans.remove(table);
         Ok(())
     }
@@ -258,10 +261,9 @@ impl Attempt<'_> {
             self.store.keep_copy(self.connection, &mark).await?;
             self.book().copies.insert(to.clone(), mark);
         }
-        if let Some(stop) = stop {
-            let position = self.memory.position.clone();
-            self.store.keep_stop(self.connection, to, &stop, position.as_ref()).await?;
-            self.book().stopped.insert(to.clone(), stop);
+        let failed = self.failed.iter().find(|(failed, _)| failed == to).map(|(_, stop)| stop.clone());
+        if let Some(stop) = failed.or(stop) {
+            self.stop(to, &stop).await?;
         }
         self.log(table, "schema", "completed", 0, &change.statement).await
     }

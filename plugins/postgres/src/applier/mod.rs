@@ -143,8 +143,8 @@ impl PostgresApplier {
         let mut mode = if self.memory.careful > 0 { self.memory.mode } else { Mode::Bulk };
         let mut read_again = false;
         loop {
-            let mut attempt = Attempt::new(&mut *connection, &mut self.memory, &self.store, &self.config, mode, self.bypasses_constraints);
-            let result = attempt.run(work, &stops).await;
+            let mut attempt = Attempt::new(&mut *connection, &mut self.memory, &self.store, &self.config, mode, self.bypasses_constraints, &stops);
+            let result = attempt.run(work).await;
             let (blamed, backup) = attempt.end();
             let failure = match result {
                 Ok(()) => {

@@ -408,6 +408,10 @@ fn default(at: &mut Cursor<'_>, ty: &ColumnType) -> Option<Fill> {
             _ => None,
         },
         Token::Number(digits, _) => literal(ty, &if negative { format!("-{digits}") } else { digits.clone() }, true).map(Fill::Value),
+        Token::HexStringLiteral(digits) => match ty {
+            ColumnType::Binary(_) | ColumnType::VarBinary(_) => bytes_of(digits).map(|bytes| Fill::Value(Literal::Bytes(padded(bytes, ty)))),
+            _ => None,
+        },
         Token::SingleQuotedByteStringLiteral(bits) | Token::DoubleQuotedByteStringLiteral(bits) => match ty {
             ColumnType::Bit(_) => i128::from_str_radix(bits, 2).ok().map(|v| Fill::Value(Literal::Int(v))),
             _ => None,
@@ -445,12 +449,7 @@ fn literal(ty: &ColumnType, text: &str, bare_number: bool) -> Option<Literal> {
             let chosen: Vec<&str> = labels.iter().filter(|label| wanted.iter().any(|wanted| label.eq_ignore_ascii_case(wanted))).map(String::as_str).collect();
             Literal::Text(chosen.join(","))
         }
-        T::Binary(n) => {
-            let mut bytes = text.as_bytes().to_vec();
-            bytes.resize(bytes.len().max(usize::try_from(*n).ok()?), 0);
-            Literal::Bytes(bytes)
-        }
-        T::VarBinary(_) => Literal::Bytes(text.as_bytes().to_vec()),
+        T::Binary(_) | T::VarBinary(_) => Literal::Bytes(padded(text.as_bytes().to_vec(), ty)),
         T::Date => Literal::Date(date(text)?),
         T::DateTime(_) => {
             let (day, time) = text.split_once([' ', 'T']).unwrap_or((text, "00:00:00"));
@@ -468,6 +467,19 @@ fn literal(ty: &ColumnType, text: &str, bare_number: bool) -> Option<Literal> {
         // A TIMESTAMP's literal is in the session's time zone, which the statement does not say.
         _ => return None,
     })
+}
+
+/// A BINARY is as long as it is declared.
+fn padded(mut bytes: Vec<u8>, ty: &ColumnType) -> Vec<u8> {
+    if let ColumnType::Binary(n) = ty {
+        bytes.resize(bytes.len().max(usize::try_from(*n).unwrap_or(0)), 0);
+    }
+    bytes
+}
+
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let even = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() };
+    (0..even.len()).step_by(2).map(|at| even.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect()
 }
 
 /// `YYYY-MM-DD`.
@@ -633,6 +645,8 @@ mod tests {
         check("ALTER TABLE t ADD a TIMESTAMP NULL DEFAULT '2020-01-01 00:00:00'", &[add("a", ColumnType::Timestamp(0), true, Fill::Computed)]);
         check("ALTER TABLE t ADD a TIME DEFAULT '-01:00:00.5'", &[add("a", ColumnType::Time(0), true, Fill::Value(Literal::Time(-3_600_500_000)))]);
         check("ALTER TABLE t ADD a BIT(4) DEFAULT b'101'", &[add("a", ColumnType::Bit(4), true, Fill::Value(Literal::Int(5)))]);
+        check("ALTER TABLE t ADD a BINARY(3) DEFAULT x'0aFF'", &[add("a", ColumnType::Binary(3), true, Fill::Value(Literal::Bytes(vec![10, 255, 0])))]);
+        check("ALTER TABLE t ADD a VARBINARY(3) DEFAULT 0x0a", &[add("a", ColumnType::VarBinary(3), true, Fill::Value(Literal::Bytes(vec![10])))]);
         check("ALTER TABLE t ADD a BOOL NOT NULL DEFAULT TRUE", &[add("a", ColumnType::TinyInt { unsigned: false, boolean: true }, false, Fill::Value(Literal::Int(1)))]);
         check("ALTER TABLE t ADD a TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL", &[add("a", ColumnType::Text(2), false, Fill::Value(Literal::Text(String::new())))]);
         check("ALTER TABLE t ADD a JSON DEFAULT (JSON_ARRAY())", &[add("a", ColumnType::Json, true, Fill::Computed)]);

@@ -1,8 +1,8 @@
 //! Rows on their way: net effects, single changes, chunks of copies.
 
 use plumbline_sdk::{Batch, ChangeEvent, CopyMark, Error, Event, Op, Row, TableSchema};
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::attempt::{Attempt, Group, Mode, Outcome};
 use super::net::net;
@@ -23,12 +23,12 @@ impl Attempt<'_> {
         let net = net(&group.changes, |row, out| plan.key_bytes(row, out))?;
         if self.mode == Mode::Replace && (plan.created || self.bypasses) {
             let all: Vec<&Row> = net.deletes.iter().chain(&net.upserts).copied().collect();
-            send(self.connection, &plan.delete, &plan.schema, &plan.key, &all).await?;
+            self.delete(plan, &all).await?;
             send(self.connection, &plan.insert, &plan.schema, &plan.columns, &net.upserts).await?;
             return Ok(());
         }
         if !net.deletes.is_empty() {
-            send(self.connection, &plan.delete, &plan.schema, &plan.key, &net.deletes).await?;
+            self.delete(plan, &net.deletes).await?;
         }
         self.upsert(plan, &net.upserts).await
     }
@@ -38,9 +38,20 @@ impl Attempt<'_> {
             return Ok(());
         }
         if !plan.conflict {
-            send(self.connection, &plan.delete, &plan.schema, &plan.key, rows).await?;
+            self.delete(plan, rows).await?;
         }
         send(self.connection, &plan.upsert, &plan.schema, &plan.columns, rows).await.map(|_| ())
+    }
+
+    /// Deletes the rows with these rows' keys. Where no index serves the key, the table is read once for all of them, not once for each.
+    async fn delete(&mut self, plan: &Plan, rows: &[&Row]) -> Outcome<()> {
+        if plan.conflict {
+            return send(self.connection, &plan.delete, &plan.schema, &plan.key, rows).await.map(|_| ());
+        }
+        self.connection.execute("SET LOCAL enable_hashjoin = on; SET LOCAL plan_cache_mode = force_custom_plan").await?;
+        send(self.connection, &plan.delete, &plan.schema, &plan.key, rows).await?;
+        self.connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL plan_cache_mode = auto").await?;
+        Ok(())
     }
 
     /// A table without key: each change finds a row that equals it as a whole. Inserts that follow each other go together.
@@ -79,9 +90,9 @@ impl Attempt<'_> {
             return Ok(());
         }
         match (change.op, &change.before, &change.after) {
-            (Op::Delete, Some(before), _) => send(self.connection, &plan.delete, &plan.schema, &plan.key, &[before]).await.map(|_| ()),
+            (Op::Delete, Some(before), _) => self.delete(plan, &[before]).await,
             (_, Some(before), Some(after)) if !plan.same_key(change)? => {
-                send(self.connection, &plan.delete, &plan.schema, &plan.key, &[before]).await?;
+                self.delete(plan, &[before]).await?;
                 self.upsert(plan, &[after]).await
             }
             (_, _, Some(after)) => self.upsert(plan, &[after]).await,

@@ -165,10 +165,17 @@ impl Rule {
         }
     }
 
-    /// Whether [`key_for_source`](Self::key_for_source) names the very value that the source has. False where values that the source
-    /// tells apart have one canonical form (an upper-case UUID in a CHAR, 2 in a boolean): a look-up on the source may then miss the row.
+    /// Whether a key has one spelling on each side, so that [`key_for_source`](Self::key_for_source) and
+    /// [`key_for_target`](Self::key_for_target) name the very value that stands there. False where values that a side tells apart have one
+    /// canonical form (an upper-case UUID in a CHAR, 2 in a boolean, a decimal against its nearest double): a look-up may then miss the row.
     pub fn key_is_exact(&self) -> bool {
-        !matches!((self.read, self.form), (Read::Uuid, _) | (Read::Bool, Form::Bool))
+        match self.form {
+            Form::Number | Form::Date | Form::DateTime | Form::Time | Form::Text | Form::Bytes | Form::Json => true,
+            Form::Bool | Form::Uuid => false,
+            // One of both sides has values between the floats.
+            Form::Real => self.read == Read::Real,
+            Form::Double => self.read == Read::Double && matches!(self.source, ColumnType::Double),
+        }
     }
 
     /// Appends the canonical form of a value of the stream. NULL, an absent cell, and a value that is not of this column's type are errors.
@@ -273,8 +280,8 @@ impl Rule {
     /// A canonical key cell as the source's reader takes it in `rows_by_key` and [`KeyRange`](crate::KeyRange): UTF-8 text.
     ///
     /// Numbers (BIT, YEAR and booleans too) as decimal text; FLOAT and DOUBLE as the double's shortest text; `YYYY-MM-DD`;
-    /// `YYYY-MM-DD HH:MM:SS.ffffff`; TIME as `[-]HHH:MM:SS.ffffff`; text, enum and set as they are; BINARY, VARBINARY and BLOB as
-    /// upper-case hexadecimal without prefix, for `X'…'`.
+    /// `YYYY-MM-DD HH:MM:SS.ffffff`; TIME as `[-]HHH:MM:SS.ffffff`; text, enum and set as they are; a UUID in text in lower case, with
+    /// hyphens where they fit; BINARY, VARBINARY and BLOB as upper-case hexadecimal without prefix, for `X'…'`.
     pub fn key_for_source(&self, canonical: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(canonical.len() + 8);
         let done = match self.form {
@@ -284,6 +291,11 @@ impl Rule {
             }
             Form::Real | Form::Double => float::print(canonical, &mut out),
             Form::Time => time::print_time(canonical, 6, &mut out),
+            // There is no room for hyphens, so there are none.
+            Form::Uuid if matches!(self.source, ColumnType::Char(32..36) | ColumnType::VarChar(32..36)) => {
+                out.extend_from_slice(canonical);
+                true
+            }
             Form::Uuid => text::print_uuid_digits(canonical, &mut out),
             Form::Bytes => {
                 bytes::print_upper(canonical, &mut out);

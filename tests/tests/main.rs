@@ -1,0 +1,7 @@
+//! Every test on real servers, as one program: run it by `compose/stack test`, or one by `compose/stack test -p plumbline-tests NAME`.
+
+mod architecture;
+mod conformance;
+mod pipeline;
+mod types;
+mod validation;
