@@ -2,7 +2,9 @@
 
 mod api;
 mod architecture;
+mod conformance;
 mod faults;
 mod live;
 mod pipeline;
+mod types;
 mod validation;

@@ -284,3 +284,84 @@ pub async fn plugins() -> Json<Value> {
 pub async fn config(State(app): State<App>) -> Json<Value> {
     Json(app.shared.config.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use plumbline_sdk::plugin::Verified;
+    use plumbline_sdk::{CopyMark, Health, TableId, TableSchema, TargetTable, Verdict};
+
+    use super::*;
+    use crate::state::{Partner, Unverified};
+
+    const NOW: i64 = 1_800_000_000_000_000;
+
+    fn proved(name: &str) -> (TableId, TableState) {
+        let id = TableId::new("shop", name);
+        let target = TargetTable { id: TableId::new("public", name), columns: Vec::new(), key: Vec::new() };
+        let table = TableState {
+            schema: Some(Arc::new(TableSchema { id: id.clone(), columns: Vec::new() })),
+            partner: Partner::Table(Arc::new(target)),
+            verified: Some(Verified { position: "p".into(), micros: NOW - 4_000_000, rows: 1_000_206 }),
+            ..TableState::default()
+        };
+        (id, table)
+    }
+
+    fn picture(tables: impl IntoIterator<Item = (TableId, TableState)>) -> Picture {
+        let mut state = Picture { tables: tables.into_iter().collect(), discovered: true, ..Picture::default() };
+        for component in ["mysql", "postgres"] {
+            state.health.insert(component.into(), (Health { component: component.into(), state: HealthState::Up, messages: Vec::new() }, NOW));
+        }
+        state
+    }
+
+    fn check(state: &Picture, level: &str, words: &[&str]) {
+        let summary = summary(state, true, NOW);
+        assert_eq!(summary.level, level, "{}", summary.text);
+        for word in words {
+            assert!(summary.text.contains(word), "{}", summary.text);
+        }
+        let ready = blockers(state, true).is_empty();
+        assert_eq!(ready, level == "ok", "{:?}", blockers(state, true));
+    }
+
+    #[test]
+    fn the_worst_true_sentence_wins() {
+        check(&picture([proved("orders"), proved("users")]), "ok", &["All 2 tables proved equal", "2,000,412 rows"]);
+
+        let mut late = proved("orders");
+        (late.1.late, late.1.pending, late.1.pending_since) = (true, 3, Some(NOW - 41_000_000));
+        check(&picture([late, proved("users")]), "warn", &["orders is 41 s behind; nothing differs"]);
+
+        let mut copying = proved("orders");
+        copying.1.copy = Some(CopyMark { table: copying.0.clone(), rows_done: 63, rows_expected: 100, next: None, done: false, snapshot: None, restart: false });
+        check(&picture([copying]), "busy", &["Copying: 0 of 1 table done, 63 %"]);
+
+        let mut unverified = proved("shapes");
+        unverified.1.unverified.push(Unverified { columns: vec!["shape".into()], reason: "type `geometry` is not compared".into() });
+        check(&picture([unverified, proved("users")]), "unknown", &["shapes cannot be judged in full: shape: type `geometry` is not compared"]);
+
+        let mut differs = proved("orders");
+        differs.1.open.insert(Verdict::Changed, 2);
+        let mut more = proved("users");
+        more.1.open.insert(Verdict::Missing, 1);
+        check(&picture([differs.clone(), more]), "bad", &["3 rows differ in 2 tables: orders (2 changed), users (1 missing)"]);
+        check(&picture([differs]), "bad", &["2 rows differ in 1 table"]);
+
+        let mut away = picture([proved("orders")]);
+        away.health.insert("mysql".into(), (Health { component: "mysql".into(), state: HealthState::Down, messages: vec!["no answer".into()] }, NOW));
+        check(&away, "bad", &["MySQL cannot be reached since", "last proof", "no answer"]);
+
+        check(&picture([]), "unknown", &["No tables are watched"]);
+    }
+
+    #[test]
+    fn an_old_proof_is_said_to_be_old() {
+        let mut old = proved("invoices");
+        old.1.verified = Some(Verified { position: "p".into(), micros: NOW - 4 * 3600 * 1_000_000, rows: 1 });
+        let summary = summary(&picture([old]), true, NOW);
+        assert_eq!((summary.level, summary.text.as_str()), ("unknown", "Nobody has looked at invoices for 4 h."));
+    }
+}

@@ -75,10 +75,17 @@ pub fn error(config: &MysqlConfig, doing: &str, cause: mysql_async::Error) -> Er
                 ErrorKind::Config,
                 format!("user `{}` lacks a privilege: `GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{}'@'%'`", config.user, config.user),
             ),
+            1129 | 1130 => (ErrorKind::Config, format!("MySQL at `{place}` accepts no connection from this host: create the user `{}` for it, or unblock the host with `TRUNCATE performance_schema.host_cache`", config.user)),
+            1820 | 1862 | 3118 => (ErrorKind::Config, format!("the account of user `{}` on MySQL at `{place}` is locked or its password has expired: `ALTER USER` mends it", config.user)),
+            3159 => (ErrorKind::Config, format!("MySQL at `{place}` wants TLS: set `MYSQL_SSL_MODE` to `required` or stricter")),
             1146 | 1054 | 1356 => (ErrorKind::Rejected, format!("{doing}: the table or a column of it is gone")),
             1040 | 1053 | 1203 | 1205 | 1213 | 2006 | 2013 | 3024 | 1317 => (ErrorKind::Disconnected, format!("{doing} (`{place}`)")),
             _ => (ErrorKind::Rejected, format!("{doing} (`{place}`)")),
         },
+        mysql_async::Error::Io(mysql_async::IoError::Tls(_)) => (
+            ErrorKind::Config,
+            format!("TLS with MySQL at `{place}` fails: check `MYSQL_SSL_CA` and that the certificate is for this host, or choose another `MYSQL_SSL_MODE`"),
+        ),
         mysql_async::Error::Io(_) | mysql_async::Error::Driver(DriverError::ConnectionClosed | DriverError::PoolDisconnected) => {
             (ErrorKind::Disconnected, format!("{doing} (`{place}`): is `MYSQL_HOST`, `MYSQL_PORT` right and the server up?"))
         }

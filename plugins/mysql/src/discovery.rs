@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mysql_async::Conn;
@@ -151,13 +151,13 @@ pub struct Discovery {
     config: DiscoveryConfig,
     watch: Arc<Watch>,
     conn: Option<Conn>,
-    looked: bool,
+    looked: Option<Instant>,
 }
 
 impl Discovery {
     /// Discovery that shares what it sees with the binlog source.
     pub fn with_watch(config: DiscoveryConfig, watch: Arc<Watch>) -> Self {
-        Self { config, watch, conn: None, looked: false }
+        Self { config, watch, conn: None, looked: None }
     }
 
     async fn look(&mut self) -> Result<Vec<Event>> {
@@ -198,15 +198,15 @@ impl Source for Discovery {
     }
 
     async fn next(&mut self, wait: Duration) -> Result<Option<Batch>> {
-        if self.looked {
-            let interval = self.config.interval;
-            let asked = tokio::time::timeout(wait.min(interval), self.watch.look.notified()).await.is_ok();
-            if !asked && wait < interval {
+        if let Some(looked) = self.looked {
+            let left = self.config.interval.saturating_sub(looked.elapsed());
+            let asked = tokio::time::timeout(wait.min(left), self.watch.look.notified()).await.is_ok();
+            if !asked && wait < left {
                 return Ok(Some(Batch::default()));
             }
         }
         let events = self.look().await?;
-        self.looked = true;
+        self.looked = Some(Instant::now());
         Ok(Some(Batch::news(events)))
     }
 

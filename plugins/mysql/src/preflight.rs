@@ -96,6 +96,23 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     if value("gtid_mode").is_some_and(|mode| mode.eq_ignore_ascii_case("ON")) {
         wants("enforce_gtid_consistency", "ON", CheckState::Warning, "statements that GTIDs cannot name are possible");
     }
+    if let Some(version) = value("version") {
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or(0);
+        if version.contains("MariaDB") || major < 8 {
+            checks.push(Check {
+                name: "version",
+                state: CheckState::Failed,
+                message: format!("`version` is `{version}`: its binlog has another form than MySQL's of 8.0 and later, which is what is read here"),
+            });
+        }
+    }
+    if value("log_replica_updates").is_some() && value("replica_preserve_commit_order").is_some_and(|on| on.eq_ignore_ascii_case("OFF")) {
+        checks.push(Check {
+            name: "replica_preserve_commit_order",
+            state: CheckState::Warning,
+            message: "`replica_preserve_commit_order` is OFF: if this server is a replica, transactions come in another order than on its source. `SET PERSIST replica_preserve_commit_order = ON`".into(),
+        });
+    }
     match value("log_bin") {
         Some(on) if on.eq_ignore_ascii_case("ON") || on == "1" => checks.push(Check { name: "log_bin", state: CheckState::Ok, message: "`log_bin` is ON".into() }),
         _ => checks.push(Check {
@@ -227,6 +244,8 @@ mod tests {
         check(&[("log_bin", "OFF")], "log_bin", CheckState::Failed, &["--log-bin"]);
         check(&[("gtid_mode", "OFF")], "gtid_mode", CheckState::Warning, &["SET PERSIST gtid_mode = ON"]);
         check(&[("binlog_expire_logs_seconds", "3600")], "binlog_expire_logs_seconds", CheckState::Warning, &["3600 s"]);
+        check(&[("version", "10.11.6-MariaDB-log")], "version", CheckState::Failed, &["MariaDB"]);
+        check(&[("version", "5.7.44")], "version", CheckState::Failed, &["8.0"]);
         check(&[("innodb_native_foreign_keys", "ON")], "innodb_native_foreign_keys", CheckState::Warning, &["cascade"]);
         assert!(judge(&facts_of(&[])).iter().all(|check| check.state == CheckState::Ok));
     }

@@ -67,6 +67,27 @@ fn literal(ty: &ColumnType, cell: &[u8]) -> Result<String> {
     })
 }
 
+/// How a key column is compared with a bound. ENUM and SET sort by number and compare with text by text: they are compared by number.
+fn comparison(column: &ReadColumn, cell: &[u8]) -> Result<(String, String)> {
+    let text = || std::str::from_utf8(cell).map_err(|_| Error::rejected("a key cell is not UTF-8 text"));
+    let place = |labels: &[String], label: &str| labels.iter().position(|known| known == label);
+    let number = match &column.rule.source {
+        ColumnType::Enum(labels) => {
+            let label = text()?;
+            // The invalid value has number 0 and the empty text.
+            Some(place(labels, label).map_or(0, |at| at as u64 + 1))
+        }
+        ColumnType::Set(labels) => {
+            Some(text()?.split(',').filter_map(|label| place(labels, label)).fold(0_u64, |bits, at| bits | 1_u64.checked_shl(u32::try_from(at).unwrap_or(64)).unwrap_or(0)))
+        }
+        _ => None,
+    };
+    match number {
+        Some(number) => Ok((format!("{}+0", name(&column.name)), number.to_string())),
+        None => Ok((name(&column.name), literal(&column.rule.source, cell)?)),
+    }
+}
+
 /// The condition that a key is after (or at) a bound, written out so that the key's index serves it.
 fn beyond(plan: &ReadPlan, bound: &[String], sign: &str, or_equal: bool) -> Result<String> {
     let key = key(plan);
@@ -75,13 +96,13 @@ fn beyond(plan: &ReadPlan, bound: &[String], sign: &str, or_equal: bool) -> Resu
         let mut parts = Vec::new();
         for (i, column) in key[..=last].iter().enumerate() {
             let cell = bound.get(i).ok_or_else(|| Error::rejected("a key bound has too few cells"))?;
-            let literal = literal(&column.rule.source, cell.as_bytes())?;
+            let (column, literal) = comparison(column, cell.as_bytes())?;
             let operator = match (i == last, or_equal && last + 1 == key.len()) {
                 (false, _) => "=".to_owned(),
                 (true, true) => format!("{sign}="),
                 (true, false) => sign.to_owned(),
             };
-            parts.push(format!("{} {operator} {literal}", name(&column.name)));
+            parts.push(format!("{column} {operator} {literal}"));
         }
         alternatives.push(format!("({})", parts.join(" AND ")));
     }

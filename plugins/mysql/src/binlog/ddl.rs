@@ -11,8 +11,12 @@ pub enum Statement {
     Commit,
     /// ROLLBACK of the transaction.
     Rollback,
-    /// SAVEPOINT, ROLLBACK TO, RELEASE: rows that were rolled back are not in the log.
-    Savepoint,
+    /// SAVEPOINT with its name.
+    Savepoint(String),
+    /// ROLLBACK TO with its name. Mostly the rows that were rolled back are not in the log; where a table without transactions took part, they are.
+    RollbackTo(String),
+    /// RELEASE SAVEPOINT: nothing to do.
+    Release,
     /// XA START with its xid.
     XaStart(String),
     /// XA END.
@@ -30,8 +34,10 @@ pub enum Statement {
         /// Whether a transaction with rows follows (`START TRANSACTION` at the end).
         begins: bool,
     },
-    /// A change of rows as a statement: the table it names.
-    Rows(TableId),
+    /// A change of rows as a statement: the tables that it may change.
+    Rows(Vec<TableId>),
+    /// A statement that may change rows of any table: a query that calls a function, a change with a common table expression.
+    RowsOfAny,
     /// Anything else: accounts, views, routines, databases.
     Other,
 }
@@ -44,9 +50,12 @@ enum Token {
     Text(String),
 }
 
+/// Tokens that are read of a statement: enough for a table of 4096 columns.
+const MOST_TOKENS: usize = 100_000;
+
 /// Classifies a statement; `default` is the schema that unqualified names mean.
 pub fn classify(statement: &str, default: &str) -> Statement {
-    let tokens = tokens(statement, 4096);
+    let tokens = tokens(statement, MOST_TOKENS);
     let mut words = Words { tokens: &tokens, at: 0, default };
     let first = words.word();
     match first.as_deref() {
@@ -54,9 +63,16 @@ pub fn classify(statement: &str, default: &str) -> Statement {
         Some("START") => Statement::Begin,
         Some("COMMIT") => Statement::Commit,
         Some("ROLLBACK") => {
-            if words.skip("TO") { Statement::Savepoint } else { Statement::Rollback }
+            words.skip("WORK");
+            if words.skip("TO") {
+                words.skip("SAVEPOINT");
+                words.name().map_or(Statement::Other, |name| Statement::RollbackTo(name.to_lowercase()))
+            } else {
+                Statement::Rollback
+            }
         }
-        Some("SAVEPOINT" | "RELEASE") => Statement::Savepoint,
+        Some("SAVEPOINT") => words.name().map_or(Statement::Other, |name| Statement::Savepoint(name.to_lowercase())),
+        Some("RELEASE") => Statement::Release,
         Some("XA") => xa(&mut words),
         Some("TRUNCATE") => {
             words.skip("TABLE");
@@ -70,20 +86,16 @@ pub fn classify(statement: &str, default: &str) -> Statement {
         }
         Some("INSERT" | "REPLACE") => {
             while ["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"].iter().any(|word| words.skip(word)) {}
-            words.table().map_or(Statement::Other, Statement::Rows)
+            words.table().map_or(Statement::RowsOfAny, |table| Statement::Rows(vec![table]))
         }
-        Some("UPDATE") => {
-            while ["LOW_PRIORITY", "IGNORE"].iter().any(|word| words.skip(word)) {}
-            words.table().map_or(Statement::Other, Statement::Rows)
-        }
-        Some("DELETE") => {
-            while words.word().is_some_and(|word| word != "FROM") {}
-            words.table().map_or(Statement::Other, Statement::Rows)
-        }
+        // Several tables may be changed: any that is named before these words is taken to be one.
+        Some("UPDATE") => words.tables_until(&["SET"]),
+        Some("DELETE") => words.tables_until(&["WHERE", "ORDER", "LIMIT"]),
         Some("LOAD") => {
             while words.word().is_some_and(|word| word != "TABLE") {}
-            words.table().map_or(Statement::Other, Statement::Rows)
+            words.table().map_or(Statement::RowsOfAny, |table| Statement::Rows(vec![table]))
         }
+        Some("WITH" | "SELECT" | "DO" | "CALL") => Statement::RowsOfAny,
         _ => Statement::Other,
     }
 }
@@ -189,6 +201,11 @@ fn xa(words: &mut Words<'_>) -> Statement {
     }
 }
 
+/// Words that stand between the names of a change of several tables.
+const BETWEEN_NAMES: [&str; 16] = [
+    "FROM", "JOIN", "INNER", "LEFT", "RIGHT", "OUTER", "CROSS", "NATURAL", "STRAIGHT_JOIN", "ON", "AS", "USING", "IGNORE", "LOW_PRIORITY", "QUICK", "AND",
+];
+
 struct Words<'t> {
     tokens: &'t [Token],
     at: usize,
@@ -227,6 +244,20 @@ impl Words<'_> {
             return Some(TableId::new(first, second));
         }
         Some(TableId::new(self.default, first))
+    }
+    /// All names before one of these words, as tables.
+    fn tables_until(&mut self, ends: &[&str]) -> Statement {
+        let mut tables = Vec::new();
+        while self.at < self.tokens.len() && !ends.iter().any(|end| self.sees(end)) {
+            if BETWEEN_NAMES.iter().any(|word| self.skip(word)) {
+                continue;
+            }
+            match self.table() {
+                Some(table) => tables.push(table),
+                None => self.at += 1,
+            }
+        }
+        if tables.is_empty() { Statement::RowsOfAny } else { Statement::Rows(tables) }
     }
     fn name(&mut self) -> Option<String> {
         match self.tokens.get(self.at)? {
@@ -318,7 +349,9 @@ mod tests {
     fn statements_are_known_by_what_they_do_to_which_table() {
         check("BEGIN", Statement::Begin);
         check("COMMIT /* x */", Statement::Commit);
-        check("ROLLBACK TO `s`", Statement::Savepoint);
+        check("ROLLBACK TO `S`", Statement::RollbackTo("s".into()));
+        check("SAVEPOINT `s`", Statement::Savepoint("s".into()));
+        check("ROLLBACK", Statement::Rollback);
         check("truncate `a``b`", Statement::Truncate(TableId::new("shop", "a`b")));
         check("TRUNCATE TABLE other.t", Statement::Truncate(TableId::new("other", "t")));
         check("create table if not exists t (id int)", schema(Create, "t"));
@@ -348,8 +381,20 @@ mod tests {
         check("DROP INDEX i ON t", schema(Alter, "t"));
         check("CREATE USER x IDENTIFIED BY 'secret'", Statement::Other);
         check("DROP DATABASE shop", Statement::Other);
-        check("INSERT IGNORE INTO t VALUES (1)", Statement::Rows(TableId::new("shop", "t")));
-        check("delete from t where a = 1", Statement::Rows(TableId::new("shop", "t")));
-        check("UPDATE `t` SET a = 1", Statement::Rows(TableId::new("shop", "t")));
+        check("INSERT IGNORE INTO t VALUES (1)", Statement::Rows(vec![TableId::new("shop", "t")]));
+        check("with x as (select 1) delete from t", Statement::RowsOfAny);
+        check("SELECT `shop`.`f`(1)", Statement::RowsOfAny);
+    }
+
+    #[test]
+    fn a_statement_on_several_tables_names_each() {
+        let names = |statement: &str, table: &str| match classify(statement, "shop") {
+            Statement::Rows(tables) => assert!(tables.contains(&TableId::new("shop", table)), "{statement}: {tables:?}"),
+            other => panic!("{statement}: {other:?}"),
+        };
+        names("delete from t where a = 1", "t");
+        names("UPDATE `t` SET a = 1", "t");
+        names("UPDATE other.a JOIN shop.b ON a.id = b.id SET b.x = 1", "b");
+        names("DELETE a FROM other.c JOIN a ON a.id = c.id WHERE a.x = 1", "a");
     }
 }

@@ -37,8 +37,7 @@ fn print_value(kind: u8, value: &[u8], out: &mut String, depth: usize) -> Result
         0x08 => write!(out, "{}", u32::from_le_bytes(bytes.array()?)),
         0x09 => write!(out, "{}", i64::from_le_bytes(bytes.array()?)),
         0x0A => write!(out, "{}", u64::from_le_bytes(bytes.array()?)),
-        // The shortest digits that give the same double, with a sign that it is one: `1.0`, `1e16`.
-        0x0B => write!(out, "{:?}", f64::from_le_bytes(bytes.array()?)),
+        0x0B => push_double(f64::from_le_bytes(bytes.array()?), out),
         0x0C => {
             let length = varying(&mut bytes)?;
             push_string(bytes.take(length)?, out);
@@ -48,6 +47,23 @@ fn print_value(kind: u8, value: &[u8], out: &mut String, depth: usize) -> Result
         _ => return Err(Malformed("JSON has a value of an unknown kind")),
     };
     written.map_err(|_| Malformed("JSON cannot be printed"))
+}
+
+/// The shortest digits that give the same double, with a sign that it is one: `1.0`, `0.00001`, `1e15`
+/// (MySQL's `my_gcvt`: an exponent below 1e-15 and from 1e15 on).
+fn push_double(number: f64, out: &mut String) -> std::fmt::Result {
+    let scientific = format!("{number:e}");
+    let exponent = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok()).unwrap_or(0);
+    if number != 0.0 && !(-15..15).contains(&exponent) {
+        out.push_str(&scientific);
+        return Ok(());
+    }
+    let start = out.len();
+    write!(out, "{number}")?;
+    if !out[start..].contains('.') {
+        out.push_str(".0");
+    }
+    Ok(())
 }
 
 fn literal(byte: u8) -> Result<&'static str, Malformed> {
@@ -208,6 +224,29 @@ mod tests {
         // [true, "x"]
         check(&[0x02, 2, 0, 12, 0, 0x04, 1, 0, 0x0C, 10, 0, 1, b'x'], r#"[true, "x"]"#);
         check(&[], "null");
+    }
+
+    #[test]
+    fn doubles_print_as_mysql_prints_them() {
+        // Texts of MySQL 9.7's CAST(JSON_ARRAY(...) AS CHAR).
+        let check = |number: f64, expected: &str| {
+            let mut document = vec![0x0B];
+            document.extend(number.to_le_bytes());
+            check(&document, expected);
+        };
+        check(1e15, "1e15");
+        check(1e14, "100000000000000.0");
+        check(100.0, "100.0");
+        check(0.00001, "0.00001");
+        check(1e-15, "0.000000000000001");
+        check(1e-16, "1e-16");
+        check(1.5e300, "1.5e300");
+        check(-0.0, "-0.0");
+        check(123456789012345680.0, "1.2345678901234568e17");
+        check(0.1, "0.1");
+        check(4.9e-324, "5e-324");
+        check(999999999999999.0, "999999999999999.0");
+        check(1234567890123456.0, "1.234567890123456e15");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod assemble;
 pub mod bytes;
 pub mod charset;
+mod charset_tables;
 pub mod ddl;
 pub mod json;
 pub mod number;
@@ -22,7 +23,7 @@ use futures::{FutureExt, StreamExt};
 use mysql_async::binlog::events::Event as WireEvent;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Sid as WireSid};
-use plumbline_sdk::{Batch, Error, ErrorKind, Plugin, Position, Result, Source};
+use plumbline_sdk::{Batch, Coordinate, Error, ErrorKind, Plugin, Position, Result, Source};
 
 use crate::binlog::assemble::Assembler;
 use crate::config::{BinlogConfig, MysqlConfig};
@@ -31,10 +32,6 @@ use crate::discovery::{Watch, tables};
 use crate::log::{coordinate, end_of_log, gtid_executed};
 use crate::preflight;
 
-/// Rows after which a batch is handed over.
-const BATCH_ROWS: usize = 5_000;
-/// Bytes after which a batch is handed over.
-const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// A position that moved without any change of ours is told at most this often.
 const POSITION_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -43,6 +40,8 @@ pub struct MysqlBinlog {
     config: BinlogConfig,
     watch: Arc<Watch>,
     stream: Option<BinlogStream>,
+    /// An event that was taken from the stream and not yet taken in: whoever drops `next` loses nothing.
+    pending: Option<WireEvent>,
     assembler: Assembler,
     last_event: Instant,
     last_position: Instant,
@@ -52,7 +51,7 @@ impl MysqlBinlog {
     /// A source that watches what discovery watches.
     pub fn with_watch(config: BinlogConfig, watch: Arc<Watch>) -> Self {
         let assembler = Assembler::new(config.mysql.database.clone(), Arc::clone(&watch));
-        Self { config, watch, stream: None, assembler, last_event: Instant::now(), last_position: Instant::now() }
+        Self { config, watch, stream: None, pending: None, assembler, last_event: Instant::now(), last_position: Instant::now() }
     }
 
     fn said(&self, doing: &str, cause: mysql_async::Error) -> Error {
@@ -61,6 +60,7 @@ impl MysqlBinlog {
 
     async fn start(&mut self, from: Option<&Position>) -> Result<()> {
         self.stream = None;
+        self.pending = None;
         let mut conn = connect(&self.config.mysql).await?;
         let facts = preflight::facts(&mut conn, &self.config.mysql).await?;
         preflight::require_binlog(&facts, &self.config.mysql)?;
@@ -73,7 +73,12 @@ impl MysqlBinlog {
                 self.check_resume(&mut conn, position, &facts.server_uuid).await?;
                 position.clone()
             }
-            None => Position { server: facts.server_uuid.clone(), file: end.0.clone(), at: end.1, gtids, partial: None },
+            None => {
+                // With GTIDs: what was in the log but not yet executed when we asked will come. The place is the start of the file until the
+                // server, which skips what we have, has told how far it got.
+                let at = if gtids.is_some() { Coordinate { offset: 4, ..end.1 } } else { end.1 };
+                Position { server: facts.server_uuid.clone(), file: end.0.clone(), at, gtids, partial: None }
+            }
         };
         let config = self.config.mysql.clone();
         let said = |cause| binlog_error(&config, "the binlog could not be asked for", cause);
@@ -93,7 +98,8 @@ impl MysqlBinlog {
                 });
                 request.with_gtid().with_gtid_set(sids.collect::<Vec<_>>())
             }
-            None => request.with_filename(file.as_bytes()).with_pos(position.at.offset),
+            // A place above 4 GiB cannot be asked for: the file is read again from its start, and sinks skip what they have.
+            None => request.with_filename(file.as_bytes()).with_pos(if position.at.offset > u64::from(u32::MAX) { 4 } else { position.at.offset }),
         };
         let stream = conn.get_binlog_stream(request).await.map_err(said)?;
         self.stream = Some(stream);
@@ -137,7 +143,10 @@ impl MysqlBinlog {
     async fn read(&mut self, wait: Duration) -> Result<Option<Batch>> {
         let deadline = Instant::now() + wait;
         loop {
-            if self.assembler.rows() >= BATCH_ROWS || self.assembler.bytes() >= BATCH_BYTES {
+            if self.pending.is_some() {
+                self.take().await?;
+            }
+            if self.assembler.full() {
                 return Ok(Some(self.assembler.batch()));
             }
             let Some(stream) = self.stream.as_mut() else {
@@ -180,7 +189,7 @@ impl MysqlBinlog {
             match event {
                 Some(Ok(event)) => {
                     self.last_event = Instant::now();
-                    self.take(&event).await?;
+                    self.pending = Some(event);
                 }
                 Some(Err(cause)) => return Err(self.said("the binlog stream broke", cause)),
                 None => return Err(Error::disconnected("MySQL ended the binlog stream")),
@@ -188,15 +197,21 @@ impl MysqlBinlog {
         }
     }
 
-    async fn take(&mut self, event: &WireEvent) -> Result<()> {
-        self.assembler.take(event)?;
-        if self.assembler.needs_keys() {
-            // A table without primary key that nobody has seen yet: its unique key is known to the catalog only.
-            let mut conn = connect(&self.config.mysql).await?;
-            self.assembler.learn(tables(&mut conn, &self.config.mysql, &self.watch).await?);
-            let _ = conn.disconnect().await;
+    /// Takes in the pending event.
+    async fn take(&mut self) -> Result<()> {
+        let Some(event) = &self.pending else { return Ok(()) };
+        if !self.assembler.needs_keys() {
             self.assembler.take(event)?;
         }
+        while self.assembler.needs_keys() {
+            // A table of a shape that nobody has seen yet: its unique key and its generated columns are known to the catalog only.
+            let mut conn = connect(&self.config.mysql).await?;
+            let known = tables(&mut conn, &self.config.mysql, &self.watch).await?;
+            let _ = conn.disconnect().await;
+            self.assembler.learn(known);
+            self.assembler.take(event)?;
+        }
+        self.pending = None;
         Ok(())
     }
 }

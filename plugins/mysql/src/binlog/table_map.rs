@@ -32,6 +32,8 @@ pub enum Cell {
     /// BINARY(n): trailing zero bytes are not in the log.
     Padded { prefix: usize, length: usize },
     Bytes { prefix: usize },
+    /// So many bytes that are not understood, taken as they are.
+    Raw { size: usize },
     Json,
 }
 
@@ -186,12 +188,18 @@ impl WireType {
                 none(ColumnType::Bit(byte(bits)?), Cell::Bit(bits.div_ceil(8) as usize))
             }
             Wire::MYSQL_TYPE_ENUM => {
-                let labels = optional.labels(&optional.enums, place.enumeration(), optional.enum_charset(place.label()));
-                none(ColumnType::Enum(Arc::clone(&labels)), Cell::Enum { size: self.first as usize, labels })
+                let (size, charset) = (self.first as usize, optional.enum_charset(place.label()));
+                match optional.labels(&optional.enums, place.enumeration(), charset) {
+                    Some(labels) => Ok((ColumnType::Enum(Arc::clone(&labels)), Cell::Enum { size, labels }, Some(charset.name().into()))),
+                    None => none(ColumnType::Other(format!("enum of character set {}", charset.name()).into()), Cell::Raw { size }),
+                }
             }
             Wire::MYSQL_TYPE_SET => {
-                let labels = optional.labels(&optional.sets, place.set(), optional.enum_charset(place.label()));
-                none(ColumnType::Set(Arc::clone(&labels)), Cell::Set { size: self.first as usize, labels })
+                let (size, charset) = (self.first as usize, optional.enum_charset(place.label()));
+                match optional.labels(&optional.sets, place.set(), charset) {
+                    Some(labels) => Ok((ColumnType::Set(Arc::clone(&labels)), Cell::Set { size, labels }, Some(charset.name().into()))),
+                    None => none(ColumnType::Other(format!("set of character set {}", charset.name()).into()), Cell::Raw { size }),
+                }
             }
             Wire::MYSQL_TYPE_VARCHAR | Wire::MYSQL_TYPE_VAR_STRING => {
                 let (charset, prefix) = (optional.charset(place.text()), if self.first < 256 { 1 } else { 2 });
@@ -350,20 +358,14 @@ impl<'a> Optional<'a> {
         self.enum_charsets.of(place)
     }
 
-    fn labels(&self, all: &[Vec<&[u8]>], place: usize, charset: Charset) -> Arc<[String]> {
-        all.get(place)
-            .map(|labels| {
-                labels
-                    .iter()
-                    .map(|label| {
-                        let mut text = String::new();
-                        charset.decode(label, &mut text);
-                        text
-                    })
-                    .collect::<Vec<_>>()
-            })
-            .unwrap_or_default()
-            .into()
+    /// The labels of the ENUM or SET at this place; None: they are in a character set that is not decoded here.
+    fn labels(&self, all: &[Vec<&[u8]>], place: usize, charset: Charset) -> Option<Arc<[String]>> {
+        let Some(labels) = all.get(place) else { return Some(Arc::default()) };
+        let decode = |label: &&[u8]| {
+            let mut text = String::new();
+            charset.decode(label, &mut text).then_some(text)
+        };
+        labels.iter().map(decode).collect::<Option<Vec<String>>>().map(Into::into)
     }
 
     fn geometry(&self, place: usize) -> Arc<str> {

@@ -72,8 +72,9 @@ impl Walker {
             Cell::Set { size, ref labels } => {
                 let bits = bytes.little(size)?;
                 self.text.clear();
-                for (i, label) in labels.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1) {
-                    if !self.text.is_empty() && i > 0 {
+                for (_, label) in labels.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1) {
+                    // As MySQL does it: after an empty label at the start there is no comma.
+                    if !self.text.is_empty() {
                         self.text.push(',');
                     }
                     self.text.push_str(label);
@@ -104,6 +105,7 @@ impl Walker {
                 let length = bytes.little(prefix)? as usize;
                 self.writer.push(ValueRef::Bytes(bytes.take(length)?));
             }
+            Cell::Raw { size } => self.writer.push(ValueRef::Bytes(bytes.take(size)?)),
             Cell::Json => {
                 let length = bytes.little(4)? as usize;
                 let document = bytes.take(length)?;
@@ -117,7 +119,7 @@ impl Walker {
 
     fn push_text(&mut self, raw: &[u8], charset: Charset) {
         match charset {
-            Charset::Utf8 | Charset::Utf8mb3 => match std::str::from_utf8(raw) {
+            Charset::Utf8 | Charset::Utf8mb3 | Charset::Ascii => match std::str::from_utf8(raw) {
                 Ok(text) => self.writer.push(ValueRef::Text(text)),
                 Err(_) => self.writer.push(ValueRef::Bytes(raw)),
             },

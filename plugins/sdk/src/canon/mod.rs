@@ -280,8 +280,8 @@ impl Rule {
     /// A canonical key cell as the source's reader takes it in `rows_by_key` and [`KeyRange`](crate::KeyRange): UTF-8 text.
     ///
     /// Numbers (BIT, YEAR and booleans too) as decimal text; FLOAT and DOUBLE as the double's shortest text; `YYYY-MM-DD`;
-    /// `YYYY-MM-DD HH:MM:SS.ffffff`; TIME as `[-]HHH:MM:SS.ffffff`; text, enum and set as they are; BINARY, VARBINARY and BLOB as
-    /// upper-case hexadecimal without prefix, for `X'…'`.
+    /// `YYYY-MM-DD HH:MM:SS.ffffff`; TIME as `[-]HHH:MM:SS.ffffff`; text, enum and set as they are; a UUID in text in lower case, with
+    /// hyphens where they fit; BINARY, VARBINARY and BLOB as upper-case hexadecimal without prefix, for `X'…'`.
     pub fn key_for_source(&self, canonical: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(canonical.len() + 8);
         let done = match self.form {
@@ -291,6 +291,11 @@ impl Rule {
             }
             Form::Real | Form::Double => float::print(canonical, &mut out),
             Form::Time => time::print_time(canonical, 6, &mut out),
+            // There is no room for hyphens, so there are none.
+            Form::Uuid if matches!(self.source, ColumnType::Char(32..36) | ColumnType::VarChar(32..36)) => {
+                out.extend_from_slice(canonical);
+                true
+            }
             Form::Uuid => text::print_uuid_digits(canonical, &mut out),
             Form::Bytes => {
                 bytes::print_upper(canonical, &mut out);

@@ -377,6 +377,7 @@ fn keys_go_back_to_their_side() {
     check(ColumnType::Binary(3), "bytea", b"\x00\xffA", ("00FF41", "00FF41", "0x00ff41"));
     check(ColumnType::Binary(16), "uuid", &[0xAB; 16], ("ABABABABABABABABABABABABABABABAB", "abababab-abab-abab-abab-abababababab", "abababab-abab-abab-abab-abababababab"));
     check(ColumnType::Char(36), "uuid", "AB".repeat(16).as_bytes(), ("abababab-abab-abab-abab-abababababab", "abababab-abab-abab-abab-abababababab", "abababab-abab-abab-abab-abababababab"));
+    check(ColumnType::Char(32), "uuid", "AB".repeat(16).as_bytes(), (&"ab".repeat(16), "abababab-abab-abab-abab-abababababab", "abababab-abab-abab-abab-abababababab"));
     check(ColumnType::Enum(labels(&["a"])), "enum", b"a", ("a", "a", "a"));
     check(ColumnType::Set(labels(&["a", "b\""])), "_text", b"a,b\"", ("a,b\"", r#"{"a","b\""}"#, "a,b\""));
 }

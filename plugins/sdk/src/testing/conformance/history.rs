@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::sink::{SinkBench, Told, sink_failures};
+use super::sink::{SinkBench, Told, foreign, sink_failures};
 use super::{Checked, ensure, note, said};
 use crate::error::{ErrorKind, Result};
 use crate::event::{Batch, Event};
@@ -29,6 +29,7 @@ pub trait HistoryBench: Send {
 /// Runs every check, those of a sink first; the sentences are the promises that were not kept.
 pub async fn history_failures(bench: &mut dyn HistoryBench) -> Vec<String> {
     let mut failures = sink_failures(&mut AsSink(bench)).await;
+    note(&mut failures, "a batch of another stream is refused and nothing of it is kept", foreign(&mut AsSink(bench)).await);
     note(&mut failures, "records are changes, duplicates and control, always", sums(bench).await);
     note(&mut failures, "events are given newest first, in pages, each once", events(bench).await);
     note(&mut failures, "a finding is opened, seen again, resolved, opened anew", findings(bench).await);
