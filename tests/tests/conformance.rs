@@ -1,4 +1,5 @@
 //! The sdk's conformance suite on the plugins that we ship, on real servers.
+#![allow(clippy::expect_used, reason = "a test ends where it cannot go on")]
 
 use std::path::PathBuf;
 use std::time::Duration;

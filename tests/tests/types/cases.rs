@@ -82,7 +82,11 @@ pub fn all() -> Vec<Case> {
         case("TEXT", "text", texts(200, false)),
         case("LONGTEXT", "text", texts(3000, false)),
         case("VARCHAR(40) CHARACTER SET utf16", "text", texts(40, false)),
-        case("VARCHAR(40) CHARACTER SET latin1", "text", Box::new(|r| text(&(0..10).map(|_| *pick(r, &['é', '€', 'ÿ', 'Ž', 'a', ' ', '™'])).collect::<String>(), false))),
+        case("VARCHAR(40) CHARACTER SET latin1", "text", letters(&['é', '€', 'ÿ', 'Ž', 'a', ' ', '™', '\u{81}'])),
+        case("VARCHAR(40) CHARACTER SET cp1251", "text", letters(&['я', 'Ж', 'Ё', 'Ї', 'a', ' ', '№'])),
+        case("CHAR(40) CHARACTER SET koi8r", "text", letters(&['я', 'Ж', 'Ё', 'a', '─'])),
+        case("TEXT CHARACTER SET cp1250", "text", letters(&['ř', 'Ł', 'ő', 'a', ' ', '€'])),
+        case("VARCHAR(40) CHARACTER SET greek", "text", letters(&['ώ', 'Ψ', 'ς', 'a', ' '])),
         case("CHAR(36)", "uuid", uuids()),
         case("VARCHAR(40)", "uuid", uuids()),
         case("BINARY(16)", "bytea", binaries(16, 17, "bytea")),
@@ -256,6 +260,13 @@ fn texts(most: usize, padded: bool) -> Make {
     Box::new(move |random| {
         let word = word(random, most);
         text(if padded { word.trim_end_matches(' ') } else { &word }, padded)
+    })
+}
+
+fn letters(of: &'static [char]) -> Make {
+    Box::new(move |random| {
+        let word: String = (0..random.random_range(0..12)).map(|_| *pick(random, of)).collect();
+        text(&word, false)
     })
 }
 

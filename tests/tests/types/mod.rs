@@ -1,5 +1,6 @@
 //! Values of every pair of types, written to real servers and read in the three ways that we read them: by the source's reader, from the
 //! binlog, by the target's reader. All must come to one canonical form; what was planted must not; keys must find their rows again.
+#![allow(clippy::expect_used, reason = "a test ends where it cannot go on")]
 
 mod cases;
 
@@ -94,7 +95,7 @@ fn form(rule: &Rule, source: bool, cell: &[u8]) -> Vec<u8> {
 
 /// Types that can be a primary key on both sides and are looked up by our readers.
 fn keyable(case: &Case) -> bool {
-    !matches!(case.source, "JSON" | "TEXT" | "LONGTEXT" | "BLOB") && !case.target.ends_with("[]")
+    !matches!(case.source, "JSON" | "TEXT" | "LONGTEXT" | "TEXT CHARACTER SET cp1250" | "BLOB") && !case.target.ends_with("[]")
 }
 
 /// Writes all tables, and follows the binlog meanwhile.
