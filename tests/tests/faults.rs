@@ -123,7 +123,7 @@ async fn without_gtids_and_with_compressed_transactions_it_is_as_exact() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_under_the_history_stops_reading_and_loses_nothing() {
-    let pair = Pair::shared("full").await;
+    let pair = Pair::shared("small_disk").await;
     pair.on_source(&TABLE).await;
     let mut agent = Agent::new(&pair);
     std::fs::create_dir_all(&agent.data).expect("a folder");
