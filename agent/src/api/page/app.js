@@ -126,7 +126,7 @@ function showSentence() {
   let below = others.map((other) => ({ ...other, text: localized(other.text) }));
   if (stale) {
     if (head) below = [{ level, sign, text: `then: ${text}` }, ...below];
-    [level, sign, text] = ["bad", "✖", head ? `Stale since ${dayTime.format(new Date(stale))}: the agent does not answer. What stands below was true then.` : "The agent does not answer."];
+    [level, sign, text] = ["bad", "✖", head ? `Stale since ${dayTime.format(new Date(stale))}: the agent does not answer.` : "The agent does not answer."];
   }
   const sentence = byId("sentence");
   set(sentence.querySelector(".sign"), sign);
@@ -163,10 +163,12 @@ function speak(level, text) {
 const sides = { mysql: "MySQL", postgres: "PostgreSQL", history: "History", kafka: "Kafka", connect: "Connect" };
 const states = { up: ["✔ connected", "ok"], warning: ["▲ look here", "warn"], down: ["✖ away", "bad"] };
 
+const configured = () => head.connections.filter((connection) => connection.state !== "not_configured");
+const connected = () => configured().filter((connection) => connection.state !== "down").length;
+
 function showConnections() {
-  const used = head.connections.filter((connection) => connection.state !== "not_configured");
-  const up = used.filter((connection) => connection.state !== "down").length;
-  set(byId("up"), number(up));
+  const used = configured();
+  set(byId("up"), number(connected()));
   set(byId("up-unit"), `of ${number(used.length)} connected`);
   const list = byId("connections");
   const key = JSON.stringify(head.connections);
@@ -189,23 +191,23 @@ function showConnections() {
 // ---- fifteen minutes as a small line; where nobody looked, the line has a gap
 
 const lines = [["changes", "Changes per second", () => head.changes.per_second, decimal], ["lag", "Lag", () => head.lag.seconds, (value) => `${decimal(value)} s`],
-  ["runway", "Runway", () => head.runway.seconds, span], ["up", "Connections", () => Number(byId("up").textContent), number]];
+  ["runway", "Runway", () => head.runway.seconds, span, true], ["up", "Connections", () => connected(), number, true]];
 const kept = new Map(lines.map(([name]) => [name, []]));
 const SVG = "http://www.w3.org/2000/svg";
 
 function remember() {
   if (!head) return;
   const at = Date.now();
-  for (const [name, title, read, print] of lines) {
+  for (const [name, title, read, print, least] of lines) {
     const values = kept.get(name);
     values.push([at, stale ? null : read() ?? null]);
     while (values.length && at - values[0][0] > HISTORY) values.shift();
-    drawLine(name, title, values, at, print);
+    drawLine(name, title, values, at, print, least);
   }
 }
 
 // The window grows with what is known, up to fifteen minutes.
-function drawLine(name, title, values, at, print) {
+function drawLine(name, title, values, at, print, least) {
   const box = byId(`${name}-line`);
   if (!box.firstChild) {
     const svg = document.createElementNS(SVG, "svg");
@@ -229,7 +231,8 @@ function drawLine(name, title, values, at, print) {
   const [svg, extent] = box.children;
   svg.firstChild.setAttribute("d", path);
   const since = values.length ? span((at - values[0][0]) / 1000) : "0 s";
-  const text = known.length ? `last ${since}, at most ${print(most)}` : "";
+  const extreme = least ? `at least ${print(known.reduce((low, [, value]) => Math.min(low, value), Infinity))}` : `at most ${print(most)}`;
+  const text = known.length ? `last ${since}, ${extreme}` : "";
   set(extent, text);
   svg.setAttribute("aria-label", `${title}: ${text || "not known"}`);
 }
@@ -287,6 +290,8 @@ function showRow(row, table) {
     const rate = unknown(copy.rows_per_second) ? "" : `, ${number(copy.rows_per_second)} per second`;
     const left = unknown(copy.seconds_left) ? "" : `, about ${span(copy.seconds_left)} left`;
     set(row.numbers, `${number(copy.rows_done)} of ${number(copy.rows_expected)} rows copied, ${percent(part === null ? null : Math.min(part, 99.99))}${rate}${left}`);
+  } else if (unknown(table.source_rows) && unknown(table.target_rows)) {
+    set(row.numbers, "– rows");
   } else {
     const compared = table.check ? `, comparing ${number(table.check.rows)} of ${number(table.check.expected)}` : "";
     set(row.numbers, `${number(table.target_rows)} of ${number(table.source_rows)} rows${table.rows_estimated ? " (estimate)" : ""}, ${percent(table.sync_percentage)}${compared}`);
