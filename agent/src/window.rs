@@ -106,6 +106,19 @@ impl Window {
         Some(delta)
     }
 
+    /// Whether `table` was truncated or changed its shape in a transaction that is not in `at`, as far as is remembered.
+    pub fn reshaped(&self, table: &TableId, at: &Position) -> bool {
+        self.batches.iter().flat_map(|(_, batch, _)| batch.transactions.iter().map(move |mark| (batch, mark))).filter(|(_, mark)| !at.contains(&mark.id)).any(
+            |(batch, mark)| {
+                batch.events[mark.events.clone()].iter().any(|event| match event {
+                    Event::Change(change) => change.op == plumbline_sdk::Op::Truncate && change.table.id == *table,
+                    Event::Schema(change) => change.table == *table || change.renamed_to.as_ref() == Some(table),
+                    _ => false,
+                })
+            },
+        )
+    }
+
     /// The tables that changed in transactions that are not in `low` and end at or before `high`.
     pub fn touched(&self, low: &Position, high: Coordinate) -> Option<HashSet<TableId>> {
         let mut tables = HashSet::new();
@@ -142,12 +155,12 @@ pub fn events_between<'a>(
     batches.iter().flat_map(move |batch| {
         batch.transactions.iter().filter(move |mark| !low.contains(&mark.id) && upto.contains(&mark.id)).flat_map(move |mark| {
             batch.events[mark.events.clone()].iter().filter_map(move |event| {
-                let id = match event {
-                    Event::Change(change) => &change.table.id,
-                    Event::Schema(change) => &change.table,
-                    _ => return None,
+                let concerns = match event {
+                    Event::Change(change) => change.table.id == *table,
+                    Event::Schema(change) => change.table == *table || change.renamed_to.as_ref() == Some(table),
+                    _ => false,
                 };
-                (id == table).then_some((mark, event))
+                concerns.then_some((mark, event))
             })
         })
     })

@@ -249,7 +249,15 @@ impl Agent {
         }
     }
 
-    /// All findings of all states.
+    /// Waits until nothing is pending, twice in a row.
+    pub async fn caught_up(&mut self) {
+        for _ in 0..2 {
+            self.wait_for("/api/v1/tables", |answer| answer["tables"].as_array().is_some_and(|tables| tables.iter().all(|table| table["pending"] == 0))).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// The findings of a state: `open`, `resolved` or `all`.
     pub async fn findings(&self, state: &str) -> Vec<Value> {
         let answer = self.get(&format!("/api/v1/findings?state={state}&limit=1000")).await;
         answer["findings"].as_array().cloned().unwrap_or_default()
