@@ -155,12 +155,12 @@ pub fn events_between<'a>(
     batches.iter().flat_map(move |batch| {
         batch.transactions.iter().filter(move |mark| !low.contains(&mark.id) && upto.contains(&mark.id)).flat_map(move |mark| {
             batch.events[mark.events.clone()].iter().filter_map(move |event| {
-                let id = match event {
-                    Event::Change(change) => &change.table.id,
-                    Event::Schema(change) => &change.table,
-                    _ => return None,
+                let concerns = match event {
+                    Event::Change(change) => change.table.id == *table,
+                    Event::Schema(change) => change.table == *table || change.renamed_to.as_ref() == Some(table),
+                    _ => false,
                 };
-                (id == table).then_some((mark, event))
+                concerns.then_some((mark, event))
             })
         })
     })

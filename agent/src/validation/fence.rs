@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plumbline_sdk::{Batch, Coordinate, Error, Event, Op, Position, Reader, Result, Row, TransactionMark};
 
@@ -80,12 +80,18 @@ pub async fn open(fence: &Fence, source: &mut dyn Reader, target: &mut dyn Reade
     };
     let high = view.high.ok_or_else(|| Error::rejected("the source's reader gave no upper bound of its view"))?;
     wait_applied(shared, high).await?;
+    let opened = Instant::now();
     let at = loop {
         let at = target.begin().await?.low.ok_or_else(|| Error::rejected("the target has no progress of our applier"))?;
-        if at.partial.is_none() && at.reached(high) {
+        // After a start the target may be ahead of the stream: what it has must have come by, or nobody knows what it should be.
+        let known = shared.picture().window.reached(&at);
+        if at.partial.is_none() && at.reached(high) && known {
             break at;
         }
         target.end().await?;
+        if opened.elapsed() > PATIENCE {
+            return Err(Error::rejected("the stream did not catch up with what the target has").into());
+        }
         tokio::time::sleep(AGAIN).await;
     };
     let batches = match &view.low {

@@ -163,7 +163,9 @@ impl Follower {
             let change = match event {
                 Event::Change(change) => change,
                 Event::Schema(change) => {
-                    tables.insert(change.table.clone(), Touched::default());
+                    for id in std::iter::once(&change.table).chain(&change.renamed_to) {
+                        tables.insert(id.clone(), Touched::default());
+                    }
                     continue;
                 }
                 _ => continue,
@@ -177,7 +179,11 @@ impl Follower {
                 touched.keys.clear();
                 continue;
             }
-            let Some(plan) = touched.plan.as_ref().filter(|plan| fence::same_columns(plan, change)) else { continue };
+            let Some(plan) = touched.plan.as_ref().filter(|plan| fence::same_columns(plan, change)) else {
+                // Of another shape: what it did to keys that came before cannot be told by this plan.
+                touched.plan = None;
+                continue;
+            };
             for (row, gone) in [(&change.before, true), (&change.after, false)] {
                 if let Some(row) = row {
                     keys::of_row(&plan.source_plan, row, &plan.stream_columns, &mut key)?;
@@ -293,13 +299,25 @@ fn overtake(touched: &mut HashMap<TableId, Touched>, at: &Position, later: &[Arc
     for batch in later {
         for mark in batch.transactions.iter().filter(|mark| at.contains(&mark.id)) {
             for event in &batch.events[mark.events.clone()] {
-                let Event::Change(change) = event else { continue };
-                let Some(Touched { plan: Some(plan), keys }) = touched.get_mut(&change.table.id) else { continue };
+                let change = match event {
+                    Event::Change(change) => change,
+                    Event::Schema(change) => {
+                        for id in std::iter::once(&change.table).chain(&change.renamed_to) {
+                            if let Some(touched) = touched.get_mut(id) {
+                                touched.plan = None;
+                            }
+                        }
+                        continue;
+                    }
+                    _ => continue,
+                };
+                let Some(Touched { plan: slot @ Some(_), keys }) = touched.get_mut(&change.table.id) else { continue };
+                let Some(plan) = slot.as_ref().filter(|plan| fence::same_columns(plan, change)) else {
+                    *slot = None;
+                    continue;
+                };
                 if change.op == Op::Truncate {
                     keys.values_mut().for_each(|row| *row = None);
-                    continue;
-                }
-                if !fence::same_columns(plan, change) {
                     continue;
                 }
                 for (row, gone) in [(&change.before, true), (&change.after, false)] {
