@@ -91,6 +91,7 @@ function setAge(age, time) {
   tick(age);
 }
 function tick(age) {
+  if (age.row?.skipped) return;
   const text = age.at === null ? "–" : age.before + span((now() - age.at) / 1000) + age.after;
   if (age.text === text) return;
   age.text = text;
@@ -268,6 +269,14 @@ function rowOf(name) {
   row.last.append(row.lastWord, row.lastAge.element);
   row.provedAge = makeAge();
   row.proved.append(row.provedAge.element);
+  // What is scrolled away need not tell the time.
+  row.lastAge.row = row.provedAge.row = row;
+  element.addEventListener("contentvisibilityautostatechange", (event) => {
+    if (event.target !== element) return;
+    row.skipped = event.skipped;
+    tick(row.lastAge);
+    tick(row.provedAge);
+  });
   summary.addEventListener("click", () => toggle(row, name));
   element.append(summary);
   return row;
@@ -296,7 +305,7 @@ function showRow(row, table) {
     const compared = table.check ? `, comparing ${number(table.check.rows)} of ${number(table.check.expected)}` : "";
     set(row.numbers, `${number(table.target_rows)} of ${number(table.source_rows)} rows${table.rows_estimated ? " (estimate)" : ""}, ${percent(table.sync_percentage)}${compared}`);
   }
-  set(row.lastWord, table.last ? `${table.last.operation} ` : "");
+  set(row.lastWord, table.last ? table.last.operation : "");
   setAge(row.lastAge, table.last?.timestamp);
   set(row.lag, unknown(table.lag_seconds) ? "–" : table.lag_seconds < 100 ? `${decimal(table.lag_seconds)} s` : span(table.lag_seconds));
   setAge(row.provedAge, table.verified_through?.time);
@@ -410,7 +419,7 @@ function showKnown(detail, table) {
   for (const entry of table.unverified) shown.push(["unknown", `? ${entry.columns.length ? `${entry.columns.join(", ")}: ` : ""}${entry.reason}`]);
   for (const [column, count] of Object.entries(table.representation_only)) shown.push(["quiet", `${column}: ${number(count)} cells differ only in representation, which a policy accepts`]);
   for (const note of table.notes) shown.push(["quiet", note]);
-  const counts = Object.entries(table.operations).map(([operation, count]) => `${number(count)} ${operation}`).join(", ");
+  const counts = ["read", "insert", "update", "delete", "truncate"].map((operation) => `${number(table.operations[operation])} ${operation}`).join(", ");
   shown.push(["quiet", `Since the beginning: ${counts}.`]);
   const key = JSON.stringify(shown);
   if (detail.shownKnown === key) return;
