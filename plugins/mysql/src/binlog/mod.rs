@@ -74,7 +74,14 @@ impl MysqlBinlog {
         let position = match from {
             Some(position) => {
                 self.check_resume(&mut conn, position, &facts.server_uuid).await?;
-                position.clone()
+                let mut position = position.clone();
+                if position.server != facts.server_uuid {
+                    // Another server that has all we have: its log files are its own.
+                    position.server.clone_from(&facts.server_uuid);
+                    position.file.clear();
+                    position.at = Coordinate::default();
+                }
+                position
             }
             None => {
                 // With GTIDs: what was in the log but not yet executed when we asked will come. The place is the start of the file until the

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plumbline_sdk::{ChangeEvent, ColumnType, Error, Op, Result, TableSchema};
+use plumbline_sdk::{ChangeEvent, ColumnType, Error, Op, Result, TableId, TableSchema};
 
 use super::{Assembler, Known, REMEMBERED, XA_BYTES, XA_ROWS, malformed};
 use crate::binlog::bytes::Bytes;
@@ -11,7 +11,7 @@ use crate::binlog::walk::{is_whole, rows_head};
 
 impl Assembler {
     pub(super) fn table_map(&mut self, data: &[u8]) -> Result<()> {
-        let (table_id, schema, _) = table_map::head(data).map_err(malformed)?;
+        let (table_id, schema, table) = table_map::head(data).map_err(malformed)?;
         if schema != self.database.as_bytes() {
             self.tables.insert(table_id, Known::Skipped);
             return Ok(());
@@ -22,11 +22,11 @@ impl Assembler {
             self.tables.insert(table_id, Known::Plan(Arc::clone(plan)));
             return Ok(());
         }
-        let map = table_map::parse(data).map_err(malformed)?;
-        if !self.watches(&map.id) {
+        if !self.watches(&TableId::new(self.database.as_str(), String::from_utf8_lossy(table))) {
             self.tables.insert(table_id, Known::Skipped);
             return Ok(());
         }
+        let map = table_map::parse(data).map_err(malformed)?;
         if !map.full {
             return Err(Error::fatal(format!(
                 "rows of `{}` came without column names: set `binlog_row_metadata = FULL` (`SET PERSIST binlog_row_metadata = FULL`)",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mysql_async::binlog::events::{Event as WireEvent, GtidEvent};
-use plumbline_sdk::{ChangeEvent, Coordinate, Error, Event, Gtid, Op, Result, SchemaChange, Sid, TableId, TableSchema, TransactionMark, TxnId};
+use plumbline_sdk::{ChangeEvent, Coordinate, Error, Event, Gtid, Op, Result, SchemaChange, SchemaChangeKind, Sid, TableId, TableSchema, TransactionMark, TxnId};
 
 use super::{Assembler, Open, XA_ROWS, changes_in, kind, malformed};
 use crate::binlog::bytes::{Bytes, Malformed};
@@ -173,6 +173,25 @@ impl Assembler {
                 if !begins {
                     self.complete();
                 }
+            }
+            Statement::DropSchema(name) => {
+                let statement: Arc<str> = statement.into();
+                let mut gone: Vec<TableId> = self.known_keys.keys().cloned().chain(self.watch.known()).filter(|table| *table.schema == *name && self.watches(table)).collect();
+                gone.sort();
+                gone.dedup();
+                for table in gone {
+                    self.known_keys.remove(&table);
+                    self.batch.events.push(Event::Schema(SchemaChange {
+                        table,
+                        kind: SchemaChangeKind::Drop,
+                        statement: Arc::clone(&statement),
+                        default_schema: name.as_str().into(),
+                        renamed_to: None,
+                    }));
+                }
+                self.by_bytes.clear();
+                self.watch.look.notify_one();
+                self.complete();
             }
             Statement::Rows(tables) => {
                 if let Some(table) = tables.iter().find(|table| self.watches(table)) {
