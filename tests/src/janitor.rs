@@ -17,6 +17,7 @@ while read -r what pid; do
     esac
 done
 for pid in $pids; do kill -s KILL -- "-$pid" 2>/dev/null; done
+umount -l "$1"/*/data 2>/dev/null
 for try in 1 2 3 4 5; do
     sleep 0.3
     rm -rf "$1" 2>/dev/null && break
