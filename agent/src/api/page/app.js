@@ -108,13 +108,16 @@ function agedCell(time) {
 
 // ---- the head
 
+// How far behind the target is cannot be known while the source is not heard.
+const lagNow = () => (head.streaming ? head.lag.seconds : null);
+
 function showHead() {
   set(byId("about"), `${head.database} · ${head.pipeline} · ${head.version}${head.applies ? " · copies and applies" : " · only reads"}`);
   showSentence();
   const { changes, lag, runway } = head;
   set(byId("changes"), number(changes.total));
   set(byId("changes-more"), `${number(changes.since_start)} since this start, ${decimal(changes.per_second)} per second`);
-  set(byId("lag"), decimal(lag.seconds));
+  set(byId("lag"), decimal(lagNow()));
   set(byId("lag-more"), `end-to-end delay ${unknown(lag.delay_seconds) ? "–" : `${exact.format(lag.delay_seconds)} s`}`);
   set(byId("runway"), unknown(runway.seconds) ? "–" : span(runway.seconds));
   set(byId("runway-more"), unknown(runway.seconds) ? "not known: when the binlog will no longer hold our position" : "until the binlog no longer holds our position");
@@ -191,7 +194,7 @@ function showConnections() {
 
 // ---- fifteen minutes as a small line; where nobody looked, the line has a gap
 
-const lines = [["changes", "Changes per second", () => head.changes.per_second, decimal], ["lag", "Lag", () => head.lag.seconds, (value) => `${decimal(value)} s`],
+const lines = [["changes", "Changes per second", () => head.changes.per_second, decimal], ["lag", "Lag", lagNow, (value) => `${decimal(value)} s`],
   ["runway", "Runway", () => head.runway.seconds, span, true], ["up", "Connections", () => connected(), number, true]];
 const kept = new Map(lines.map(([name]) => [name, []]));
 const SVG = "http://www.w3.org/2000/svg";
@@ -307,10 +310,10 @@ function showRow(row, table) {
   }
   set(row.lastWord, table.last ? table.last.operation : "");
   setAge(row.lastAge, table.last?.timestamp);
-  set(row.lag, unknown(table.lag_seconds) ? "–" : table.lag_seconds < 100 ? `${decimal(table.lag_seconds)} s` : span(table.lag_seconds));
+  set(row.lag, unknown(table.lag_seconds) || !head.streaming ? "–" : table.lag_seconds < 100 ? `${decimal(table.lag_seconds)} s` : span(table.lag_seconds));
   setAge(row.provedAge, table.verified_through?.time);
   const found = ["missing", "extra", "changed"].filter((verdict) => table.findings[verdict]).map((verdict) => `${number(table.findings[verdict])} ${verdict}`);
-  set(row.findings, table.stopped ? "✖ not applied" : found.length ? found.join(", ") : table.unverified.length ? `${number(table.unverified.length)} unverified` : table.status === "unknown" ? "–" : "none");
+  set(row.findings, table.stopped ? "✖ not applied" : found.length ? found.join(", ") : table.unverified.length ? `${number(table.unverified.length)} unverified` : table.verified_through ? "none" : "–");
   setClass(row.findings, `value ${found.length || table.stopped ? "bad" : table.unverified.length ? "unknown" : "quiet"}`);
   if (row.detail) refresh(row, table);
 }
@@ -771,6 +774,9 @@ function paint() {
 function take(message, all) {
   lastMessage = performance.now();
   const { tables: told, removed = [], ...rest } = message;
+  const first = head === null;
+  // Every row's lag is unknown while the source is not heard.
+  if (!first && head.streaming !== rest.streaming) for (const name of tables.keys()) changed.add(name);
   head = rest;
   skew = Date.parse(rest.now) - Date.now();
   const gone = all ? [...tables.keys()].filter((name) => !told.some((table) => table.table === name)) : removed;
@@ -783,6 +789,7 @@ function take(message, all) {
   if (stale) setStale(false);
   document.title = `${head.sentence.sign} Plumbline – ${head.database}`;
   paint();
+  if (first) remember();
 }
 
 function setStale(since) {
