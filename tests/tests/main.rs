@@ -3,6 +3,7 @@
 
 mod api;
 mod architecture;
+mod binlog;
 mod conformance;
 mod faults;
 mod live;

@@ -374,6 +374,10 @@ impl Assembler {
     }
 
     /// A compressed transaction: its events follow one by one, and must add up to what it says.
+    ///
+    /// The driver has decompressed it before it hands it over, into as many bytes as the event says, and says nothing when that fails; so the sum
+    /// is checked here. A server compresses only what fits its `max_allowed_packet` (1 GiB); an event that claims more than there is memory
+    /// ends the process, and the position stays before it.
     fn payload(&mut self, event: &WireEvent) -> Result<()> {
         let mut bytes = Bytes::new(event.data());
         let mut size = None;
