@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -16,9 +16,12 @@ while read -r what pid; do
         -) pids="${pids%% $pid *} ${pids#* $pid }" ;;
     esac
 done
-for pid in $pids; do kill -s KILL "$pid" 2>/dev/null; done
-sleep 0.3
-rm -rf "$1"
+for pid in $pids; do kill -s KILL -- "-$pid" 2>/dev/null; done
+umount -l "$1"/*/data 2>/dev/null
+for try in 1 2 3 4 5; do
+    sleep 0.3
+    rm -rf "$1" 2>/dev/null && break
+done
 "#;
 
 struct Janitor {
@@ -101,12 +104,9 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         let _ = self.0.kill();
+        // And whom it started itself.
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", self.id())]).stderr(Stdio::null()).status();
         let _ = self.0.wait();
         tell('-', self.0.id());
     }
-}
-
-/// The folder of all folders of this run.
-pub fn root() -> &'static Path {
-    &janitor().folder
 }

@@ -69,7 +69,11 @@ pub async fn count(pair: &Pair, from: &Place) -> BTreeMap<String, Counts> {
                     continue;
                 }
                 let table = counts.entry(map.table_name().into_owned()).or_default();
-                let number = rows.rows(map).map(|row| row.expect("a row")).count() as u64;
+                let mut number = 0;
+                for row in rows.rows(map) {
+                    row.expect("a row that can be decoded");
+                    number += 1;
+                }
                 match rows {
                     RowsEventData::WriteRowsEvent(_) | RowsEventData::WriteRowsEventV1(_) => table.inserts += number,
                     RowsEventData::UpdateRowsEvent(_) | RowsEventData::UpdateRowsEventV1(_) | RowsEventData::PartialUpdateRowsEvent(_) => table.updates += number,

@@ -161,7 +161,7 @@ impl Workload {
                     let (b, w) = (self.word(), self.quoted());
                     format!("({}, '{b}', {}, {w})", id % 10, i64::from(id) - 100)
                 }
-                2 => format!("('name{id}{}', {id}, {})", if id % 7 == 0 { "é" } else { "" }, self.quoted_short()),
+                2 => format!("('name{id}{}', {id}, {})", if id.is_multiple_of(7) { "é" } else { "" }, self.quoted_short()),
                 3 => format!("(UNHEX('{:016x}'), UNHEX('00ff{:04x}'), {})", u64::from(id) << 8, self.random.random::<u16>(), self.quoted()),
                 4 => format!("({}, {}, {})", id % 20, self.quoted(), self.decimal(2)),
                 5 => format!("({}, '{}', {}, {})", id + 1, ["déjà", "ñandú", "plain", "£50"][self.random.random_range(0..4)], self.random.random_range(0..16_777_216), self.random.random::<i16>()),

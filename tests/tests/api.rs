@@ -84,7 +84,7 @@ async fn bad_requests_get_a_problem_and_the_right_status() {
         ("POST", "/table-monitor/add-table/nowhere", None, 404),
         ("POST", "/validate", Some("{"), 400),
         ("POST", "/validate", Some("{\"tabels\": []}"), 422),
-        ("GET", "/api/v1/findings?state=odd", None, 400),
+        ("GET", "/api/v1/findings?state=odd", None, 422),
         ("GET", "/api/v1/checks/99999", None, 404),
     ] {
         let mut request = agent.client().request(method.parse().expect("a method"), agent.url(path));

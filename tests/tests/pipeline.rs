@@ -89,6 +89,8 @@ async fn counters_and_rows_are_exact_after_twenty_kills() {
     assert!(expected.values().map(|counts| counts.rows()).sum::<u64>() > 1000, "the workload did something: {expected:?}");
     counts_become(&mut agent, &expected).await;
     agent.caught_up().await;
+    let stopped: Vec<Value> = agent.get("/api/v1/tables").await["tables"].as_array().into_iter().flatten().map(|table| table["stopped"].clone()).filter(|stopped| !stopped.is_null()).collect();
+    assert!(stopped.is_empty(), "{stopped:#?}\nlog:\n{}", agent.log().lines().filter(|line| line.contains("grows") && !line.contains("a table changed")).collect::<Vec<_>>().join("\n"));
     contents::are_equal(&pair).await;
     no_finding_ever(&agent).await;
     agent.in_sync(&TABLES).await;

@@ -7,7 +7,7 @@ use plumbline_sdk::ColumnType;
 /// Reads a COLUMN_TYPE such as `decimal(10,2) unsigned zerofill` or `enum('a','b''c')`.
 pub fn column_type(text: &str) -> ColumnType {
     let lower = text.to_ascii_lowercase();
-    let name: &str = lower.split(|c: char| c == '(' || c == ' ').next().unwrap_or_default();
+    let name: &str = lower.split(['(', ' ']).next().unwrap_or_default();
     let arguments = text.find('(').and_then(|open| text.rfind(')').map(|close| &text[open + 1..close.max(open + 1)])).unwrap_or_default();
     let after = text.rfind(')').map_or(lower.as_str(), |close| &lower[close + 1..]);
     let unsigned = after.split(' ').any(|word| word == "unsigned" || word == "zerofill");

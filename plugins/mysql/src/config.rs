@@ -46,7 +46,7 @@ pub enum SslMode {
     Preferred,
     /// TLS, the certificate unverified.
     Required,
-    /// TLS, the certificate signed by a trusted authority.
+    /// TLS, the certificate signed by a trusted authority. (The driver also wants it to be for this host, as with `verify_identity`.)
     VerifyCa,
     /// TLS, the certificate signed by a trusted authority and made for this host.
     VerifyIdentity,

@@ -27,6 +27,9 @@ pub async fn connect(config: &MysqlConfig) -> Result<Conn> {
 }
 
 async fn open(config: &MysqlConfig) -> Result<Conn> {
+    if let Some(path) = config.ssl_ca.as_ref().filter(|_| matches!(config.ssl_mode, SslMode::VerifyCa | SslMode::VerifyIdentity)) {
+        std::fs::metadata(path).map_err(|cause| Error::config(format!("the file `{}` that `MYSQL_SSL_CA` names cannot be read", path.display())).caused_by(cause))?;
+    }
     let builder = OptsBuilder::default()
         .ip_or_hostname(config.host.clone())
         .tcp_port(config.port)
@@ -52,6 +55,14 @@ async fn open(config: &MysqlConfig) -> Result<Conn> {
             Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) if config.ssl_mode == SslMode::Preferred => Conn::new(plain(builder)).await.map_err(said),
             other => other.map_err(said),
         },
+    }
+}
+
+/// Whether the failure is one of TLS: the driver hands on what rustls says of a certificate as invalid input.
+fn is_tls(cause: &mysql_async::IoError) -> bool {
+    match cause {
+        mysql_async::IoError::Tls(_) => true,
+        mysql_async::IoError::Io(io) => io.kind() == std::io::ErrorKind::InvalidData && io.to_string().contains("certificate"),
     }
 }
 
@@ -82,13 +93,18 @@ pub fn error(config: &MysqlConfig, doing: &str, cause: mysql_async::Error) -> Er
             1040 | 1053 | 1203 | 1205 | 1213 | 2006 | 2013 | 3024 | 1317 => (ErrorKind::Disconnected, format!("{doing} (`{place}`)")),
             _ => (ErrorKind::Rejected, format!("{doing} (`{place}`)")),
         },
-        mysql_async::Error::Io(mysql_async::IoError::Tls(_)) => (
+        mysql_async::Error::Io(cause) if is_tls(cause) => (
             ErrorKind::Config,
-            format!("TLS with MySQL at `{place}` fails: check `MYSQL_SSL_CA` and that the certificate is for this host, or choose another `MYSQL_SSL_MODE`"),
+            format!("TLS with MySQL at `{place}` fails: `MYSQL_SSL_CA` must name the authority that signed its certificate, and the certificate must be for this host; `MYSQL_SSL_MODE=required` encrypts without asking who it is"),
         ),
         mysql_async::Error::Io(_) | mysql_async::Error::Driver(DriverError::ConnectionClosed | DriverError::PoolDisconnected) => {
             (ErrorKind::Disconnected, format!("{doing} (`{place}`): is `MYSQL_HOST`, `MYSQL_PORT` right and the server up?"))
         }
+        // A server that does not know a user does not say so: it asks for a password in the oldest way it has.
+        mysql_async::Error::Driver(DriverError::UnknownAuthPlugin { name }) => (
+            ErrorKind::Config,
+            format!("MySQL at `{place}` does not know user `{}`, or lets it in by `{name}` only: check `MYSQL_USER`; the user's plugin must be `caching_sha2_password` or `mysql_native_password`", config.user),
+        ),
         mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
             (ErrorKind::Config, format!("MySQL at `{place}` offers no TLS: set `MYSQL_SSL_MODE` to `preferred` or `disabled`, or switch TLS on there"))
         }

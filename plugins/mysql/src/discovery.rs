@@ -59,6 +59,10 @@ impl Watch {
     pub fn schema(&self, table: &TableId) -> Option<Arc<TableSchema>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned()
     }
+    /// The watched tables as discovery last saw them.
+    pub(crate) fn known(&self) -> Vec<TableId> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
     fn swap(&self, tables: BTreeMap<TableId, Arc<TableSchema>>) -> BTreeMap<TableId, Arc<TableSchema>> {
         std::mem::replace(&mut *self.tables.lock().unwrap_or_else(PoisonError::into_inner), tables)
     }

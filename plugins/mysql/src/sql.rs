@@ -184,3 +184,64 @@ pub fn latest(id: &TableId, columns: &[(String, ColumnType)], key: &[String], li
     let order = if key.is_empty() { String::new() } else { format!(" ORDER BY {}", key.iter().map(|column| format!("{} DESC", name(column))).collect::<Vec<_>>().join(", ")) };
     format!("SELECT {shown} FROM {}{order} LIMIT {limit}", table(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use plumbline_sdk::canon::Rule;
+    use plumbline_sdk::{Column, TargetColumn};
+
+    use super::*;
+
+    fn plan(columns: &[(&str, ColumnType, &str)], key: usize) -> ReadPlan {
+        let columns = columns
+            .iter()
+            .map(|(name, ty, base)| {
+                let charset = matches!(ty, ColumnType::VarChar(_) | ColumnType::Enum(_)).then(|| "utf8mb4".into());
+                let column = Column { name: (*name).to_owned(), ty: ty.clone(), nullable: false, key_ordinal: None, generated: false, charset };
+                let target = TargetColumn { name: (*name).to_owned(), ty: (*base).to_owned(), base: (*base).to_owned(), nullable: false, generated: false };
+                ReadColumn { name: (*name).to_owned(), rule: Rule::new(&column, &target).expect("a rule") }
+            })
+            .collect();
+        ReadPlan { table: TableId::new("sh`op", "t"), columns, key, ordered: true, source: true }
+    }
+
+    fn int() -> ColumnType {
+        ColumnType::Int { unsigned: false }
+    }
+
+    fn check(plan: &ReadPlan, after: &[&str], upto: &[&str], expected: &str) {
+        let bound = |cells: &[&str]| (!cells.is_empty()).then(|| cells.iter().map(|cell| (*cell).to_owned()).collect());
+        let range = KeyRange { after: bound(after), upto: bound(upto) };
+        assert_eq!(rows(plan, &range, None).expect("a statement"), expected);
+    }
+
+    #[test]
+    fn names_are_quoted_and_ranges_follow_the_key() {
+        let one = plan(&[("id", int(), "int4")], 1);
+        check(&one, &[], &[], "SELECT `id` FROM `sh``op`.`t` ORDER BY `id`");
+        check(&one, &["5"], &["-9"], "SELECT `id` FROM `sh``op`.`t` WHERE ((`id` > 5)) AND ((`id` <= -9)) ORDER BY `id`");
+        let two = plan(&[("a", int(), "int4"), ("b", ColumnType::VarChar(9), "text")], 2);
+        check(
+            &two,
+            &["1", "é"],
+            &[],
+            "SELECT `a`, `b` FROM `sh``op`.`t` WHERE ((`a` > 1) OR (`a` = 1 AND `b` > _utf8mb4 X'C3A9')) ORDER BY `a`, `b`",
+        );
+    }
+
+    #[test]
+    fn an_enum_in_a_key_is_compared_as_it_is_sorted() {
+        let labels = ColumnType::Enum(["z".to_owned(), "a".to_owned()].into());
+        let plan = plan(&[("e", labels, "text")], 1);
+        check(&plan, &["z"], &["a"], "SELECT `e` FROM `sh``op`.`t` WHERE ((`e`+0 > 1)) AND ((`e`+0 <= 2)) ORDER BY `e`");
+    }
+
+    #[test]
+    fn a_key_cell_never_becomes_more_than_a_literal() {
+        for (ty, cell) in [(int(), "1 OR 1=1"), (int(), ""), (ColumnType::Date, "2020-01-01' OR '1"), (ColumnType::Double, "1)"), (ColumnType::Binary(2), "X'")] {
+            assert!(literal(&ty, cell.as_bytes()).is_err(), "{ty} {cell}");
+        }
+        assert_eq!(literal(&ColumnType::VarChar(9), b"' OR 1").expect("a literal"), "_utf8mb4 X'27204F522031'");
+        assert_eq!(literal(&ColumnType::Double, b"1.5").expect("a literal"), "1.5e0");
+    }
+}

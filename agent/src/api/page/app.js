@@ -8,119 +8,237 @@ const make = (tag, className, text) => {
   return element;
 };
 const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-
-const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
-const fine = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const number = (value) => (value === null || value === undefined ? "–" : whole.format(value));
-const decimal = (value) => (value === null || value === undefined ? "–" : fine.format(value));
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const setClass = (element, name) => { if (element.className !== name) element.className = name; };
 
 const rank = { diverged: 0, unverified: 1, lagging: 2, copying: 3, unknown: 4, in_sync: 5 };
-const words = { diverged: "differs", unverified: "not verified", lagging: "lagging", copying: "copying", unknown: "not looked at yet", in_sync: "in sync" };
+const words = { diverged: "diverged", unverified: "unverified", lagging: "lagging", copying: "copying", unknown: "unknown", in_sync: "in sync" };
 const signs = { diverged: "✖", unverified: "?", lagging: "▲", copying: "●", unknown: "?", in_sync: "✔" };
 const levels = { diverged: "bad", unverified: "unknown", lagging: "warn", copying: "busy", unknown: "unknown", in_sync: "ok" };
+const meanings = { diverged: "Rows are proved to differ", unverified: "It cannot be judged, or only in part", lagging: "Changes wait to be applied", copying: "Existing rows are being copied", unknown: "Nobody has looked yet", in_sync: "Proved equal and caught up" };
+
+const STALE_AFTER = 5000;
+const HISTORY = 15 * 60_000;
+const TAIL_SHOWN = 100;
+const TAIL_KEPT = 1000;
 
 const tables = new Map();
 const rows = new Map();
 let head = null;
 let skew = 0;
-let lastMessage = performance.now();
-let staleSince = null;
-let paused = false;
-const history = { changes: [], lag: [] };
+let stale = false;
 
+// ---- words for numbers, shares and times
+
+const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const exact = new Intl.NumberFormat(undefined, { minimumFractionDigits: 3, maximumFractionDigits: 3 });
+const share = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const dayTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const shortDate = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+const unknown = (value) => value === null || value === undefined;
+const number = (value) => (unknown(value) ? "–" : whole.format(value));
+const decimal = (value) => (unknown(value) ? "–" : fine.format(value));
 const now = () => Date.now() + skew;
 
-// ---- words for time and share
+// A share never rounds up to 100: what is not all is not all.
+function percent(value) {
+  if (unknown(value)) return "–";
+  return `${share.format(value < 100 ? Math.min(Math.floor(value * 100) / 100, 99.99) : value)} %`;
+}
 
 function span(seconds) {
   if (seconds < 0) return "0 s";
   if (seconds < 120) return `${Math.floor(seconds)} s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 172800) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
+  return `${whole.format(Math.floor(seconds / 86400))} d`;
 }
 
-function showAge(element, time, after = " ago") {
-  if (!time) {
-    set(element, "–");
-    element.removeAttribute("title");
-    return;
+// The agent writes numbers with commas and times of day in UTC; the reader has habits of their own.
+function localized(text) {
+  const grouped = text.replace(/\b\d{1,3}(?:,\d{3})+\b/g, (digits) => whole.format(Number(digits.replaceAll(",", ""))));
+  return grouped.replace(/\b(through|since|last proof) (\d\d):(\d\d):(\d\d)\b/g, (_, word, hours, minutes, seconds) => {
+    const time = new Date(now());
+    time.setUTCHours(Number(hours), Number(minutes), Number(seconds), 0);
+    return `${word} ${dayTime.format(time)}`;
+  });
+}
+
+// A relative time, and in its place the absolute one on hover and on focus.
+const ages = new Set();
+function makeAge(after = " ago", before = "") {
+  const element = make("time", "age");
+  const age = { element, relative: make("span", "relative", "–"), absolute: make("span", "absolute"), at: null, before, after };
+  element.append(age.relative, age.absolute);
+  ages.add(age);
+  return age;
+}
+function setAge(age, time) {
+  if (age.time === time) return;
+  age.time = time;
+  age.at = time ? Date.parse(time) : null;
+  if (time) {
+    const at = new Date(age.at);
+    age.element.dateTime = time;
+    age.element.title = dateTime.format(at);
+    set(age.absolute, Math.abs(now() - age.at) < 43_200_000 ? dayTime.format(at) : shortDate.format(at));
+  } else {
+    age.element.removeAttribute("title");
+    set(age.absolute, "–");
   }
-  element.dataset.time = time;
-  element.dataset.after = after;
-  element.title = clock.format(new Date(time));
-  set(element, span((now() - Date.parse(time)) / 1000) + after);
+  tick(age);
 }
-
-// A share never rounds up to 100: what is not all is not all.
-function percent(value) {
-  if (value === null || value === undefined) return "–";
-  const cut = value < 100 ? Math.min(Math.floor(value * 100) / 100, 99.99) : value;
-  return `${new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 }).format(cut)} %`;
+function tick(age) {
+  if (age.row?.skipped) return;
+  const text = age.at === null ? "–" : age.before + span((now() - age.at) / 1000) + age.after;
+  if (age.text === text) return;
+  age.text = text;
+  age.relative.textContent = text;
+}
+function agedCell(time) {
+  const cell = make("td");
+  const age = makeAge();
+  age.element.tabIndex = 0;
+  setAge(age, time);
+  cell.append(age.element);
+  return cell;
 }
 
 // ---- the head
 
+// How far behind the target is cannot be known while the source is not heard.
+const lagNow = () => (head.streaming ? head.lag.seconds : null);
+
 function showHead() {
   set(byId("about"), `${head.database} · ${head.pipeline} · ${head.version}${head.applies ? " · copies and applies" : " · only reads"}`);
-  const sentence = byId("sentence");
-  set(sentence.querySelector(".sign"), head.sentence.sign);
-  set(sentence.querySelector(".text"), head.sentence.text);
-  sentence.className = `sentence ${head.sentence.level}`;
-  document.querySelector(".verdict").className = `verdict is-${head.sentence.level}`;
-  document.title = `${head.sentence.sign} Plumbline – ${head.database}`;
-  const others = byId("others");
-  const shown = head.sentence.others.slice(0, 6).map((other) => `${other.sign} ${other.text}`);
-  if (others.dataset.shown !== shown.join("\n")) {
-    others.dataset.shown = shown.join("\n");
-    others.replaceChildren(...shown.map((text) => make("li", "", text)));
-  }
-  const first = head.cutover.blockers[0];
-  const cutover = byId("cutover");
-  set(cutover, head.cutover.ready ? "✔ Safe to cut over now" : `✖ Not safe to cut over: ${first ? first.message : "not known yet"}`);
-  cutover.className = `cutover ${head.cutover.ready ? "ok" : "bad"}`;
-  set(byId("changes"), number(head.changes.total));
-  set(byId("changes-more"), `${number(head.changes.since_start)} since this start, ${decimal(head.changes.per_second)} per second`);
-  set(byId("lag"), decimal(head.lag.seconds));
-  set(byId("lag-more"), `end-to-end delay of the newest change ${head.lag.delay_seconds === null ? "–" : `${head.lag.delay_seconds.toFixed(3)} s`}`);
-  set(byId("runway"), head.runway.seconds === null ? "–" : span(head.runway.seconds));
-  set(byId("runway-more"), head.runway.seconds === null ? "not known" : "");
+  showSentence();
+  const { changes, lag, runway } = head;
+  set(byId("changes"), number(changes.total));
+  set(byId("changes-more"), `${number(changes.since_start)} since this start, ${decimal(changes.per_second)} per second`);
+  set(byId("lag"), decimal(lagNow()));
+  set(byId("lag-more"), `end-to-end delay ${unknown(lag.delay_seconds) ? "–" : `${exact.format(lag.delay_seconds)} s`}`);
+  set(byId("runway"), unknown(runway.seconds) ? "–" : span(runway.seconds));
+  set(byId("runway-more"), unknown(runway.seconds) ? "not known: when the binlog will no longer hold our position" : "until the binlog no longer holds our position");
   showConnections();
 }
 
+function showSentence() {
+  let { level, sign, text, others } = head ? head.sentence : { level: "busy", sign: "●", text: "Connecting to the agent.", others: [] };
+  text = localized(text);
+  let below = others.map((other) => ({ ...other, text: localized(other.text) }));
+  if (stale) {
+    if (head) below = [{ level, sign, text: `then: ${text}` }, ...below];
+    [level, sign, text] = ["bad", "✖", head ? `Stale since ${dayTime.format(new Date(stale))}: the agent does not answer.` : "The agent does not answer."];
+  }
+  const sentence = byId("sentence");
+  set(sentence.querySelector(".sign"), sign);
+  set(sentence.querySelector(".text"), text);
+  setClass(sentence, `sentence ${level}`);
+  setClass(byId("verdict"), `verdict is-${level}`);
+  speak(level, text);
+  const shown = below.slice(0, 5).map((other) => `${other.sign} ${other.text}`);
+  if (below.length > shown.length) shown.push(`and ${number(below.length - shown.length)} more`);
+  const list = byId("others");
+  const key = shown.join("\n");
+  if (list.dataset.shown !== key) {
+    list.dataset.shown = key;
+    list.replaceChildren(...shown.map((line, i) => make("li", below[i] && i < 5 ? below[i].level : "", line)));
+  }
+  const cutover = byId("cutover");
+  const first = head?.cutover.blockers[0];
+  const ready = head?.cutover.ready && !stale;
+  const reason = stale ? "the agent does not answer" : first ? localized(first.message) : "not known yet";
+  const more = !stale && head?.cutover.blockers.length > 1 ? `, and ${number(head.cutover.blockers.length - 1)} more` : "";
+  set(cutover, ready ? "✔ Cut over now: yes" : `✖ Cut over now: no, ${reason}${more}`);
+  setClass(cutover, `cutover ${ready ? "ok" : "bad"}`);
+}
+
+// What is read aloud follows the meaning, not each second's numbers.
+let spokenKey = "";
+function speak(level, text) {
+  const key = level + text.replace(/\d[\d.,:\s]*/g, "#");
+  if (key === spokenKey) return;
+  spokenKey = key;
+  set(byId("spoken"), text);
+}
+
+const sides = { mysql: "MySQL", postgres: "PostgreSQL", history: "History", kafka: "Kafka", connect: "Connect" };
+const states = { up: ["✔ connected", "ok"], warning: ["▲ look here", "warn"], down: ["✖ away", "bad"] };
+
+const configured = () => head.connections.filter((connection) => connection.state !== "not_configured");
+const connected = () => configured().filter((connection) => connection.state !== "down").length;
+
 function showConnections() {
+  const used = configured();
+  set(byId("up"), number(connected()));
+  set(byId("up-unit"), `of ${number(used.length)} connected`);
   const list = byId("connections");
   const key = JSON.stringify(head.connections);
   if (list.dataset.shown === key) return;
   list.dataset.shown = key;
-  const labels = { mysql: "MySQL", postgres: "PostgreSQL", history: "History", kafka: "Kafka", connect: "Connect" };
-  const states = { up: ["✔ connected", "ok"], warning: ["▲ look here", "warn"], down: ["✖ away", "bad"], not_configured: ["– not configured", "quiet"] };
-  list.replaceChildren(...head.connections.map((connection) => {
+  const absent = head.connections.filter((connection) => connection.state === "not_configured").map(({ name }) => sides[name] || name);
+  list.replaceChildren(...used.map((connection) => {
     const item = make("li");
     const [text, level] = states[connection.state] || [connection.state, ""];
-    const state = make("span", level, text);
-    if (connection.since) {
-      const since = make("span", "quiet age");
-      showAge(since, connection.since, "");
-      state.append(", for ", since);
-    }
-    item.append(make("span", "", labels[connection.name] || connection.name), state);
+    const age = makeAge("", "for ");
+    age.element.tabIndex = 0;
+    setAge(age, connection.since);
+    item.append(make("span", "", sides[connection.name] || connection.name), make("span", level, text), age.element);
     for (const message of connection.messages) item.append(make("span", "why", message));
     return item;
   }));
+  if (absent.length) list.append(make("li", "absent quiet", `${absent.join(", ")}: not configured`));
 }
 
+// ---- fifteen minutes as a small line; where nobody looked, the line has a gap
+
+const lines = [["changes", "Changes per second", () => head.changes.per_second, decimal], ["lag", "Lag", lagNow, (value) => `${decimal(value)} s`],
+  ["runway", "Runway", () => head.runway.seconds, span, true], ["up", "Connections", () => connected(), number, true]];
+const kept = new Map(lines.map(([name]) => [name, []]));
+const SVG = "http://www.w3.org/2000/svg";
+
 function remember() {
-  if (!head || staleSince) return;
-  history.changes.push(head.changes.per_second ?? 0);
-  history.lag.push(head.lag.seconds ?? 0);
-  for (const [name, values] of Object.entries(history)) {
-    if (values.length > 180) values.shift();
-    const most = Math.max(...values, 1e-9);
-    const points = values.map((value, i) => `${(i / 179) * 100},${23 - (value / most) * 21}`).join(" ");
-    byId(`${name}-line`).querySelector("polyline").setAttribute("points", points);
+  if (!head) return;
+  const at = Date.now();
+  for (const [name, title, read, print, least] of lines) {
+    const values = kept.get(name);
+    values.push([at, stale ? null : read() ?? null]);
+    while (values.length && at - values[0][0] > HISTORY) values.shift();
+    drawLine(name, title, values, at, print, least);
   }
+}
+
+// The window grows with what is known, up to fifteen minutes.
+function drawLine(name, title, values, at, print, least) {
+  const box = byId(`${name}-line`);
+  if (!box.firstChild) {
+    const svg = document.createElementNS(SVG, "svg");
+    for (const [key, value] of [["viewBox", "0 0 100 24"], ["preserveAspectRatio", "none"], ["role", "img"]]) svg.setAttribute(key, value);
+    svg.append(document.createElementNS(SVG, "path"));
+    box.append(svg, make("span", "extent"));
+  }
+  const known = values.filter(([, value]) => value !== null);
+  const most = known.reduce((top, [, value]) => Math.max(top, value), 0);
+  const shown = Math.min(HISTORY, Math.max(60_000, at - (values[0]?.[0] ?? at)));
+  let path = "";
+  let before = null;
+  for (const [time, value] of values) {
+    if (value !== null) {
+      const point = `${(100 - ((at - time) / shown) * 100).toFixed(2)} ${(23 - (most > 0 ? value / most : 0) * 21).toFixed(2)}`;
+      // A lone point is a dot as wide as the stroke's cap.
+      path += before !== null && time - before < 15_000 ? `L${point}` : `M${point}h.01`;
+    }
+    before = value === null ? null : time;
+  }
+  const [svg, extent] = box.children;
+  svg.firstChild.setAttribute("d", path);
+  const since = values.length ? span((at - values[0][0]) / 1000) : "0 s";
+  const extreme = least ? `at least ${print(known.reduce((low, [, value]) => Math.min(low, value), Infinity))}` : `at most ${print(most)}`;
+  const text = known.length ? `last ${since}, ${extreme}` : "";
+  set(extent, text);
+  svg.setAttribute("aria-label", `${title}: ${text || "not known"}`);
 }
 
 // ---- the tables
@@ -135,181 +253,254 @@ function rowOf(name) {
   const summary = make("button", "summary");
   summary.type = "button";
   summary.setAttribute("aria-expanded", "false");
-  const part = (className) => {
-    const span = make("span", className);
-    summary.append(span);
-    return span;
+  const cell = (className, label) => {
+    const box = make("span", className);
+    const value = make("span", "value");
+    if (label) box.append(make("span", "label", `${label} `));
+    box.append(value);
+    summary.append(box);
+    return value;
   };
-  const row = { element, summary, name: part("name"), status: part("status"), meter: part("meter"), last: part("last"), proved: part("proved"), findings: part("found"), detail: null };
+  const row = { element, summary, name: cell("name"), status: cell("status"), meter: cell("meter"), last: cell("last", "Last change"), lag: cell("lag", "Lag"), proved: cell("proved", "Proved through"), findings: cell("found", "Findings"), detail: null };
   const track = make("span", "track");
   row.fill = make("span", "fill");
   row.numbers = make("span", "numbers");
   track.append(row.fill);
   row.meter.append(track, row.numbers);
-  row.lastWord = make("span");
-  row.lastAge = make("span", "age");
-  row.last.append(row.lastWord, row.lastAge);
-  row.provedAge = make("span", "age");
-  row.proved.append(row.provedAge);
+  row.lastWord = make("span", "op");
+  row.lastAge = makeAge();
+  row.last.append(row.lastWord, row.lastAge.element);
+  row.provedAge = makeAge();
+  row.proved.append(row.provedAge.element);
+  // What is scrolled away need not tell the time.
+  row.lastAge.row = row.provedAge.row = row;
+  element.addEventListener("contentvisibilityautostatechange", (event) => {
+    if (event.target !== element) return;
+    row.skipped = event.skipped;
+    tick(row.lastAge);
+    tick(row.provedAge);
+  });
   summary.addEventListener("click", () => toggle(row, name));
   element.append(summary);
   return row;
 }
 
 function showRow(row, table) {
-  set(row.name, table.table.slice(table.table.indexOf(".") + 1));
+  const schema = head.database ? `${head.database}.` : "";
+  set(row.name, schema && table.table.startsWith(schema) ? table.table.slice(schema.length) : table.table);
   row.name.title = table.table;
   set(row.status, `${signs[table.status]} ${words[table.status]}${table.paused ? ", paused" : ""}`);
-  row.status.className = `status ${levels[table.status]}`;
-  const copying = table.status === "copying" && table.copy;
-  const share = copying ? (table.copy.rows_expected ? (table.copy.rows_done / table.copy.rows_expected) * 100 : null) : table.sync_percentage;
-  row.fill.style.width = `${share === null ? 0 : Math.min(share, 100)}%`;
+  row.status.title = meanings[table.status];
+  setClass(row.status, `value ${levels[table.status]}`);
+  const { copy } = table;
+  const copying = table.status === "copying" && copy;
+  const part = copying ? (copy.rows_expected ? (copy.rows_done / copy.rows_expected) * 100 : null) : table.sync_percentage;
+  // A bar is full only when it is all.
+  row.fill.style.width = `${unknown(part) ? 0 : part < 100 ? Math.min(part, 99) : 100}%`;
+  setClass(row.fill, `fill ${copying ? "is-copy" : ""}`);
   if (copying) {
-    const left = table.copy.seconds_left === null ? "" : `, about ${span(table.copy.seconds_left)} left`;
-    set(row.numbers, `${number(table.copy.rows_done)} of ${number(table.copy.rows_expected)} rows copied, ${number(table.copy.rows_per_second)} per second${left}`);
-  } else if (table.check) {
-    set(row.numbers, `${number(table.target_rows)} of ${number(table.source_rows)} rows, comparing ${number(table.check.rows)}`);
+    const rate = unknown(copy.rows_per_second) ? "" : `, ${number(copy.rows_per_second)} per second`;
+    const left = unknown(copy.seconds_left) ? "" : `, about ${span(copy.seconds_left)} left`;
+    set(row.numbers, `${number(copy.rows_done)} of ${number(copy.rows_expected)} rows copied, ${percent(part === null ? null : Math.min(part, 99.99))}${rate}${left}`);
+  } else if (unknown(table.source_rows) && unknown(table.target_rows)) {
+    set(row.numbers, "– rows");
   } else {
-    set(row.numbers, `${number(table.target_rows)} of ${number(table.source_rows)} rows${table.rows_estimated ? " (estimate)" : ""}, ${percent(table.sync_percentage)}`);
+    const compared = table.check ? `, comparing ${number(table.check.rows)} of ${number(table.check.expected)}` : "";
+    set(row.numbers, `${number(table.target_rows)} of ${number(table.source_rows)} rows${table.rows_estimated ? " (estimate)" : ""}, ${percent(table.sync_percentage)}${compared}`);
   }
-  set(row.lastWord, table.last ? `${table.last.operation} ` : "");
-  showAge(row.lastAge, table.last && table.last.timestamp);
-  showAge(row.provedAge, table.verified_through && table.verified_through.time);
+  set(row.lastWord, table.last ? table.last.operation : "");
+  setAge(row.lastAge, table.last?.timestamp);
+  set(row.lag, unknown(table.lag_seconds) || !head.streaming ? "–" : table.lag_seconds < 100 ? `${decimal(table.lag_seconds)} s` : span(table.lag_seconds));
+  setAge(row.provedAge, table.verified_through?.time);
   const found = ["missing", "extra", "changed"].filter((verdict) => table.findings[verdict]).map((verdict) => `${number(table.findings[verdict])} ${verdict}`);
-  set(row.findings, table.stopped ? "stopped" : found.length ? found.join(", ") : table.unverified.length ? `${table.unverified.length} not verified` : "none");
-  row.findings.className = `found ${found.length || table.stopped ? "bad" : table.unverified.length ? "unknown" : "quiet"}`;
+  set(row.findings, table.stopped ? "✖ not applied" : found.length ? found.join(", ") : table.unverified.length ? `${number(table.unverified.length)} unverified` : table.verified_through ? "none" : "–");
+  setClass(row.findings, `value ${found.length || table.stopped ? "bad" : table.unverified.length ? "unknown" : "quiet"}`);
+  if (row.detail) refresh(row, table);
 }
 
-function showTables(changed) {
+function removeTable(name) {
+  const row = rows.get(name);
+  tables.delete(name);
+  rows.delete(name);
+  if (!row) return;
+  row.element.remove();
+  ages.delete(row.lastAge);
+  ages.delete(row.provedAge);
+}
+
+// Only rows that stand in the wrong place are moved, and none loses the focus by it.
+function placeRows() {
   const list = byId("tables");
-  for (const table of changed) {
-    let row = rows.get(table.table);
-    if (!row) {
-      row = rowOf(table.table);
-      rows.set(table.table, row);
-    }
-    showRow(row, table);
-  }
-  // Only rows that stand in the wrong place are moved.
+  const focused = document.activeElement;
   const wanted = byId("filter").value.trim().toLowerCase();
-  const visible = [...tables.values()].filter((table) => table.table.toLowerCase().includes(wanted)).sort(order);
+  const matches = (table) => !wanted || table.table.toLowerCase().includes(wanted) || words[table.status].startsWith(wanted);
+  const visible = [...tables.values()].filter(matches).sort(order);
+  const shown = new Set(visible.map((table) => rows.get(table.table).element));
+  for (const element of [...list.children]) if (!shown.has(element)) element.remove();
   let at = list.firstElementChild;
   for (const table of visible) {
     const { element } = rows.get(table.table);
-    if (element === at) at = at.nextElementSibling;
-    else list.insertBefore(element, at);
+    if (element === at) {
+      at = at.nextElementSibling;
+    } else if (at && at.nextElementSibling === element) {
+      // One row went down: moving it is cheaper than moving all that follow.
+      list.append(at);
+      at = element.nextElementSibling;
+    } else {
+      list.insertBefore(element, at);
+    }
   }
-  while (at) {
-    const next = at.nextElementSibling;
-    at.remove();
-    at = next;
-  }
+  if (focused !== document.activeElement && list.contains(focused)) focused.focus({ preventScroll: true });
   set(byId("count"), visible.length === tables.size ? number(tables.size) : `${number(visible.length)} of ${number(tables.size)}`);
-  byId("no-tables").hidden = visible.length > 0;
+  const none = byId("no-tables");
+  none.hidden = visible.length > 0;
+  set(none, tables.size ? "No table matches the filter." : "No tables yet.");
 }
 
 // ---- one table
 
 async function ask(path, options) {
-  const response = await fetch(path, options);
+  const response = await fetch(path, options).catch(() => { throw new Error("the agent does not answer"); });
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(body.detail || `the agent answered ${response.status}`);
   return body;
 }
+const post = (path, body) => ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body ?? {}) });
 
 function toggle(row, name) {
-  const open = row.detail === null;
-  row.summary.setAttribute("aria-expanded", String(open));
-  if (open) {
-    row.detail = make("div", "detail");
-    row.element.append(row.detail);
-    fill(row, name);
-  } else {
-    row.detail.remove();
+  if (row.detail) {
+    row.detail.element.remove();
     row.detail = null;
+    row.summary.setAttribute("aria-expanded", "false");
+    return;
   }
+  const element = make("div", "detail");
+  element.setAttribute("role", "region");
+  element.setAttribute("aria-label", `Table ${name}`);
+  const part = (title) => {
+    const box = make("section");
+    const body = make("div");
+    box.append(make("h3", "", title), body);
+    box.hidden = true;
+    element.append(box);
+    return { show(...content) { box.hidden = content.length === 0; body.replaceChildren(...content); } };
+  };
+  row.detail = { element, actions: actions(name), key: "" };
+  element.append(row.detail.actions.box);
+  Object.assign(row.detail, { known: part("What to know"), findings: part("Findings"), latest: part("Latest records"), columns: part("Columns"), schema: part("Schema changes seen"), checks: part("Checks run") });
+  row.detail.actions.again.addEventListener("click", () => fillLatest(row.detail, name));
+  row.summary.setAttribute("aria-expanded", "true");
+  row.element.append(element);
+  refresh(row, tables.get(name));
+  fillLatest(row.detail, name);
 }
 
-async function fill(row, name) {
-  const detail = row.detail;
-  detail.replaceChildren(make("p", "quiet", "Looking …"));
+// What is asked for is asked again when the table's standing changed, not with each of its changes.
+function refresh(row, table) {
+  const { detail } = row;
+  showActions(detail.actions, table);
+  showKnown(detail, table);
+  const key = JSON.stringify([table.status, table.findings, !table.check, table.unverified.length, table.stopped]);
+  if (key === detail.key || detail.waiting) return;
+  detail.waiting = true;
+  setTimeout(() => {
+    detail.waiting = false;
+    if (row.detail === detail && tables.has(table.table)) refresh(row, tables.get(table.table));
+  }, 2000);
+  detail.key = key;
+  fill(detail, table.table);
+}
+
+const said = (error) => make("p", "bad", `✖ ${error.message}`);
+const quiet = (text) => make("p", "quiet", text);
+
+function showKnown(detail, table) {
+  const shown = [];
+  if (table.target) shown.push(["quiet", `Compared with ${table.target} in PostgreSQL.`]);
+  if (table.verified_through) shown.push(["quiet", `Proved equal over ${number(table.verified_through.rows)} rows through ${table.verified_through.position}.`]);
+  if (table.stopped) shown.push(["bad", `✖ Not applied any more: ${table.stopped}`]);
+  for (const entry of table.unverified) shown.push(["unknown", `? ${entry.columns.length ? `${entry.columns.join(", ")}: ` : ""}${entry.reason}`]);
+  for (const [column, count] of Object.entries(table.representation_only)) shown.push(["quiet", `${column}: ${number(count)} cells differ only in representation, which a policy accepts`]);
+  for (const note of table.notes) shown.push(["quiet", note]);
+  const counts = ["read", "insert", "update", "delete", "truncate"].map((operation) => `${number(table.operations[operation])} ${operation}`).join(", ");
+  shown.push(["quiet", `Since the beginning: ${counts}.`]);
+  const key = JSON.stringify(shown);
+  if (detail.shownKnown === key) return;
+  detail.shownKnown = key;
+  detail.known.show(...shown.map(([level, text]) => make("p", level, text)));
+}
+
+async function fill(detail, name) {
   const path = encodeURIComponent(name);
-  const [table, findings, latest, checks] = await Promise.allSettled([
-    ask(`/api/v1/tables/${path}`), ask(`/api/v1/findings?state=open&limit=100&table=${path}`), ask(`/latest-records/${path}?limit=5`), ask("/api/v1/checks"),
-  ]);
-  if (row.detail !== detail) return;
-  const parts = [actions(row, name, table.value)];
-  const section = (title, ...content) => {
-    const part = make("section");
-    part.append(make("h3", "", title), ...content);
-    parts.push(part);
-  };
-  const said = (result) => make("p", "bad", result.reason.message);
-  if (table.value) {
-    const { stopped, unverified, notes } = table.value;
-    const lines = [];
-    if (stopped) lines.push(make("p", "bad", `✖ Not applied any more: ${stopped}`));
-    for (const entry of unverified) lines.push(make("p", "unknown", `? ${entry.columns.length ? `${entry.columns.join(", ")}: ` : ""}${entry.reason}`));
-    for (const note of notes) lines.push(make("p", "quiet", note));
-    if (lines.length) section("What to know", ...lines);
-  }
-  section("Findings", findings.reason ? said(findings) : findingsTable(findings.value));
-  section("Newest rows by key", latest.reason ? said(latest) : sides(latest.value));
-  if (table.value) {
-    section("Columns", grid(["Column", "MySQL", "PostgreSQL", "Compared"], table.value.columns.map((column) => [
-      `${column.name}${column.key ? " (key)" : ""}`, column.source_type, column.target_type ?? "–", column.compared ? "by value" : "no",
+  const [table, findings, checks] = await Promise.allSettled([ask(`/api/v1/tables/${path}`), ask(`/api/v1/findings?state=open&limit=100&table=${path}`), ask("/api/v1/checks")]);
+  detail.findings.show(findings.reason ? said(findings.reason) : findingsTable(findings.value));
+  if (table.reason) {
+    detail.columns.show(said(table.reason));
+  } else {
+    const why = (column) => table.value.unverified.find((entry) => entry.columns.includes(column.name))?.reason;
+    detail.columns.show(grid(["Column", "MySQL", "PostgreSQL", "Compared"], table.value.columns.map((column) => [
+      `${column.name}${column.key ? " (key)" : ""}`, column.source_type, column.target_type ?? "–", column.compared ? "✔ in canonical form" : `? no${why(column) ? `: ${why(column)}` : ""}`,
     ])));
-    if (table.value.schema_changes.length) {
-      section("Schema changes seen", grid(["When", "What"], table.value.schema_changes.map((change) => [clock.format(new Date(change.timestamp)), change.kind]).reverse()));
-    }
+    const seen = table.value.schema_changes.map((change) => [change.kind, agedCell(change.timestamp), change.position]).reverse();
+    detail.schema.show(...(seen.length ? [grid(["What", "When", "Position"], seen)] : []));
   }
-  if (checks.value) {
+  if (checks.reason) {
+    detail.checks.show(said(checks.reason));
+  } else {
     const ran = checks.value.checks.filter((check) => check.results[name]).slice(0, 5).map((check) => {
       const result = check.results[name];
-      return [check.ended_at ? clock.format(new Date(check.ended_at)) : "running", check.asked_by, result.verdict, number(result.rows_compared), number(result.findings_total), `${decimal(result.seconds)} s`];
+      return [result.verdict, check.mode, number(result.rows_compared), number(result.findings_total), `${decimal(result.seconds)} s`, check.asked_by, check.ended_at ? agedCell(check.ended_at) : check.state];
     });
-    if (ran.length) section("Comparisons", grid(["Ended", "Asked by", "Result", "Rows", "Findings", "Took"], ran));
+    detail.checks.show(ran.length ? grid(["Result", "Of", "Rows compared", "Findings", "Took", "Asked by", "Ended"], ran) : quiet("None by this agent yet."));
   }
-  detail.replaceChildren(...parts);
 }
 
-function actions(row, name, table) {
+function actions(name) {
   const box = make("div", "actions");
   const note = make("span", "quiet");
+  note.id = `note-${Math.random().toString(36).slice(2)}`;
   const button = (text, work) => {
     const element = make("button", "", text);
     element.type = "button";
-    element.addEventListener("click", async () => {
-      element.disabled = true;
+    element.setAttribute("aria-describedby", note.id);
+    if (work) element.addEventListener("click", async () => {
       try {
         set(note, await work());
       } catch (error) {
-        set(note, error.message);
+        set(note, `✖ ${error.message}`);
       }
-      element.disabled = false;
     });
     box.append(element);
     return element;
   };
   const path = encodeURIComponent(name);
-  const post = (where, body) => ask(where, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body ?? {}) });
-  button("Check now", async () => {
-    const { id } = await post("/api/v1/checks", { tables: [name], full: true });
-    setTimeout(() => row.detail && fill(row, name), 2000);
-    return `check ${id} was started`;
+  const check = button("Check now", async () => `Check ${(await post("/api/v1/checks", { tables: [name], full: true })).id} was started.`);
+  const pause = button("Pause checks", async () => {
+    const after = await post(`/api/v1/tables/${path}/${tables.get(name)?.paused ? "resume" : "pause"}`);
+    tables.set(name, after);
+    later(name);
+    return after.paused ? "Checks by schedule are paused." : "Checks by schedule go on.";
   });
-  const pausing = button(table && table.paused ? "Resume checks" : "Pause checks", async () => {
-    const after = await post(`/api/v1/tables/${path}/${table && table.paused ? "resume" : "pause"}`);
-    table = after;
-    set(pausing, after.paused ? "Resume checks" : "Pause checks");
-    return after.paused ? "checks by schedule are paused" : "checks by schedule go on";
-  });
-  box.append(note);
-  return box;
+  const again = button("Read latest records again");
+  const why = make("span", "quiet");
+  box.append(note, why);
+  return { box, check, pause, again, why };
 }
 
-function grid(titles, lines) {
+function showActions({ check, pause, again, why }, table) {
+  let reason = "";
+  if (stale) reason = "The agent does not answer.";
+  else if (table.check) reason = `A check runs: ${number(table.check.rows)} of ${number(table.check.expected)} rows.`;
+  else if (!table.target) reason = "There is no table in the target to compare with.";
+  check.disabled = reason !== "";
+  pause.disabled = again.disabled = Boolean(stale);
+  set(pause, table.paused ? "Resume checks" : "Pause checks");
+  set(why, reason ? `Check now: ${reason}` : "");
+}
+
+function grid(titles, body) {
   const scroll = make("div", "scroll");
+  scroll.tabIndex = 0;
   const table = make("table");
   const headRow = make("tr");
   headRow.append(...titles.map((title) => {
@@ -319,148 +510,363 @@ function grid(titles, lines) {
   }));
   const thead = make("thead");
   thead.append(headRow);
-  const body = make("tbody");
-  for (const line of lines) {
+  const tbody = make("tbody");
+  for (const line of body) {
     const element = make("tr");
     element.append(...line.map((text) => (text instanceof Node ? text : make("td", "", text))));
-    body.append(element);
+    tbody.append(element);
   }
-  table.append(thead, body);
+  table.append(thead, tbody);
   scroll.append(table);
   return scroll;
 }
 
+const causes = { never_captured: "never captured", captured_not_applied: "captured, not applied", overwritten: "overwritten on the target" };
+
 function findingsTable(page) {
-  if (!page.findings.length) return make("p", "quiet", "None open.");
-  const lines = page.findings.map((finding) => {
+  if (!page.findings.length) return quiet("None open.");
+  const found = page.findings.map((finding) => {
     const key = Object.entries(finding.key).map(([column, value]) => `${column} = ${value}`).join(", ");
-    const copies = finding.copies_source === undefined ? "" : `no key; ${number(finding.copies_source)} on MySQL, ${number(finding.copies_target)} on PostgreSQL`;
-    return [finding.verdict, key || copies, finding.columns.join(", ") || "–", `${finding.cause ?? "proved"} by ${finding.settled_by}`, clock.format(new Date(finding.found_at))];
+    const copies = finding.copies_source === undefined ? "–" : `no key; ${number(finding.copies_source)} on MySQL, ${number(finding.copies_target)} on PostgreSQL`;
+    const why = finding.cause ? causes[finding.cause] ?? finding.cause : "cause not known";
+    return [make("td", "bad", finding.verdict), key || copies, finding.columns.join(", ") || "–", `${why}; settled by ${finding.settled_by}`, agedCell(finding.found_at)];
   });
-  const box = grid(["Verdict", "Key", "Columns", "Why", "Since"], lines);
-  if (page.total_open > lines.length) box.append(make("p", "quiet", `and ${number(page.total_open - lines.length)} more`));
+  const box = grid(["Verdict", "Key", "Columns", "Why", "Since"], found);
+  if (page.total_open > found.length) box.append(quiet(`and ${number(page.total_open - found.length)} more`));
   return box;
 }
 
-function sides(latest) {
-  const box = make("div", "sides");
-  const both = [["MySQL", latest.mysql_latest, latest.postgres_latest], ["PostgreSQL", latest.postgres_latest, latest.mysql_latest]];
-  for (const [title, mine, theirs] of both) {
-    const side = make("div");
-    side.append(make("p", "quiet", title));
-    if (!mine.length) {
-      side.append(make("p", "quiet", "no rows"));
-    } else {
-      const columns = Object.keys(mine[0]);
-      side.append(grid(columns, mine.map((line, i) => {
-        const other = theirs[i];
-        return columns.map((column) => {
-          const cell = make("td", "", line[column] ?? "NULL");
-          if (line[column] === null) cell.className = "gap";
-          if (!other) cell.className = "gap";
-          else if (column in other && loose(other[column]) !== loose(line[column])) cell.className = "differs";
-          return cell;
-        });
-      })));
-    }
-    box.append(side);
+// ---- latest records of both sides, row beside row
+
+async function fillLatest(detail, name) {
+  const path = encodeURIComponent(name);
+  detail.latest.show(quiet("Reading …"));
+  try {
+    const [latest, table] = await Promise.all([ask(`/latest-records/${path}?limit=5`), ask(`/api/v1/tables/${path}`)]);
+    detail.latest.show(bothSides(latest, table.columns.filter((column) => column.key).map((column) => column.name)));
+  } catch (error) {
+    detail.latest.show(said(error));
   }
-  return box;
 }
 
-// Both sides print some values differently (fractions, booleans, spaces in JSON): what is marked is for the eye, the proof is above.
+// Cells of a row by name without case: the target may spell its columns otherwise.
+const cellsOf = (row) => new Map(Object.entries(row).map(([column, cell]) => [column.toLowerCase(), cell]));
+
+function bothSides(latest, key) {
+  const source = latest.mysql_latest.map(cellsOf);
+  const target = latest.postgres_latest.map(cellsOf);
+  if (!source.length && !target.length) return quiet("Both sides are empty.");
+  const named = latest.mysql_latest[0] ?? latest.postgres_latest[0];
+  const columns = Object.keys(named);
+  const keyed = key.length ? key : columns;
+  const identity = (row) => JSON.stringify(keyed.map((column) => loose(row.get(column.toLowerCase()))));
+  const waiting = target.map((row) => [identity(row), row]);
+  const take = (wanted) => {
+    const at = waiting.findIndex(([known]) => known === wanted);
+    return at < 0 ? undefined : waiting.splice(at, 1)[0][1];
+  };
+  const pairs = source.map((row) => [row, take(identity(row))]);
+  for (const [, row] of waiting) pairs.push([undefined, row]);
+  const box = make("div", "sides");
+  for (const [title, side] of [["MySQL", 0], ["PostgreSQL", 1]]) {
+    const part = make("div");
+    const body = pairs.map((pair) => {
+      if (!pair[side]) {
+        const gap = make("td", "gap", "not among the latest here");
+        gap.colSpan = columns.length;
+        return [gap];
+      }
+      return columns.map((column) => {
+        const mine = pair[side].get(column.toLowerCase());
+        const other = pair[1 - side];
+        const cell = make("td", "", mine === undefined ? "–" : mine ?? "NULL");
+        if (unknown(mine)) cell.classList.add("gap");
+        if (other && loose(other.get(column.toLowerCase())) !== loose(mine)) {
+          cell.classList.add("differs");
+          cell.prepend(make("span", "unseen", "differs: "));
+        }
+        cell.title = mine ?? "";
+        return cell;
+      });
+    });
+    const table = grid(columns, body);
+    table.setAttribute("aria-label", `Latest records in ${title}`);
+    part.append(make("p", "side-name", title), table);
+    box.append(part);
+  }
+  const all = make("div");
+  all.append(box, quiet("Each side is read by itself: a change on its way shows here. What is proved stands under Findings."));
+  return all;
+}
+
+// Both sides print some values differently (fractions, booleans): what is marked is for the eye.
 function loose(value) {
-  if (value === null || value === undefined) return null;
+  if (unknown(value)) return null;
   const text = String(value).trim();
-  if (/^-?\d+(\.\d+)?$/.test(text)) return String(Number(text));
-  return text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "").replace(/\+00$/, "").replace(/^\\x/, "0x");
+  if (/^-?\d+(\.\d+)?$/.test(text)) return text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "").replace(/^(-?)0+(?=\d)/, "$1");
+  return text.replace(/\+00$/, "").replace(/(:\d\d\.\d*?)0+$/, "$1").replace(/\.$/, "").replace(/^\\x/, "0x");
+}
+
+// ---- tables that are not watched
+
+async function fillUnwatched() {
+  const box = byId("unwatched-list");
+  box.replaceChildren(quiet("Looking …"));
+  try {
+    const found = await ask("/discover-tables");
+    const names = found.mysql_tables.all.filter((name) => !found.current_monitoring.includes(name));
+    box.replaceChildren(names.length ? grid(["Table", "Why not", ""], names.map((name) => [name, found.reasons[name] ?? "not seen yet", addCell(name)])) : quiet("Every table of MySQL is watched."));
+  } catch (error) {
+    box.replaceChildren(said(error));
+  }
+}
+
+// Nothing is written to a database without a second, named confirmation.
+function addCell(name) {
+  const cell = make("td", "actions");
+  const begin = () => {
+    const add = make("button", "", "Add");
+    add.type = "button";
+    add.setAttribute("aria-label", `Add ${name}`);
+    add.addEventListener("click", () => {
+      const yes = make("button", "", `Yes, add ${name}`);
+      const no = make("button", "", "No");
+      yes.type = no.type = "button";
+      yes.addEventListener("click", async () => {
+        yes.disabled = no.disabled = true;
+        try {
+          const answer = await post(`/table-monitor/add-table/${encodeURIComponent(name)}?override=true`);
+          cell.replaceChildren(make("span", "ok", `✔ ${answer.message}`));
+        } catch (error) {
+          cell.replaceChildren(make("span", "bad", `✖ ${error.message}`));
+        }
+      });
+      no.addEventListener("click", () => { begin(); cell.firstElementChild.focus(); });
+      cell.replaceChildren(make("span", "", head?.applies ? `The rows of ${name} will be written to PostgreSQL.` : `${name} will be watched; the agent only reads.`), yes, no);
+      no.focus();
+    });
+    cell.replaceChildren(add);
+  };
+  begin();
+  return cell;
 }
 
 // ---- the tail
 
-function showEvents(events) {
-  if (paused) return;
-  const list = byId("events");
-  byId("no-events").hidden = true;
-  for (const event of events) {
-    const item = make("li");
-    const age = make("span", "age");
-    showAge(age, event.timestamp);
-    const trace = make("span", "trace", `trace ${event.trace_id}`);
-    trace.title = `${event.position}, trace ${event.trace_id}`;
-    item.append(age, make("span", "", event.operation), make("span", "", event.table), trace);
-    list.prepend(item);
-  }
-  while (list.children.length > 100) list.lastElementChild.remove();
+let tail = [];
+let paused = false;
+let unseen = 0;
+
+function eventOf(event) {
+  const item = make("li");
+  const button = make("button", "event");
+  button.type = "button";
+  button.setAttribute("aria-expanded", "false");
+  const age = makeAge();
+  setAge(age, event.timestamp);
+  button.append(age.element, make("span", "op", event.operation), make("span", "name", event.table), make("span", "trace", `trace ${event.trace_id}`));
+  item.append(button);
+  button.addEventListener("click", () => {
+    if (item.children.length > 1) {
+      item.lastElementChild.remove();
+      button.setAttribute("aria-expanded", "false");
+    } else {
+      button.setAttribute("aria-expanded", "true");
+      item.append(story(event));
+    }
+  });
+  return { event, item, age };
 }
 
-// ---- the stream
+// The trace id of a change, and what else history knows of its row.
+function story(event) {
+  const box = make("div", "story");
+  box.append(make("p", "", `Trace id ${event.trace_id}`), quiet(`Committed ${dateTime.format(new Date(event.timestamp))} at ${event.position}`));
+  const more = make("div");
+  more.append(quiet("Looking for the row's story …"));
+  box.append(more);
+  ask("/cdc/events?limit=1000").then(({ events }) => {
+    const own = event.key_hash ?? events.find((other) => other.trace_id === event.trace_id)?.key_hash;
+    const same = own ? events.filter((other) => other.table === event.table && other.key_hash === own) : [];
+    more.replaceChildren(same.length ? grid(["Operation", "When", "Position", "Trace id"], same.slice(0, 20).map((other) => [other.operation, agedCell(other.timestamp), other.position, other.trace_id])) : quiet("Not among the last 1,000 changes any more, or a row without key."));
+    if (same.length) more.prepend(quiet(`This row in the last 1,000 changes: ${number(same.length)}.`));
+  }, (error) => more.replaceChildren(said(error)));
+  return box;
+}
 
-function take(message) {
+function showTail() {
+  const name = byId("tail-table").value.trim().toLowerCase();
+  const operation = byId("tail-operation").value;
+  const list = byId("events");
+  const shown = [];
+  for (const event of tail) {
+    if ((operation && event.operation !== operation) || (name && !event.table.toLowerCase().includes(name))) continue;
+    shown.push(event);
+    if (shown.length === TAIL_SHOWN) break;
+  }
+  const built = list.built ?? new Map();
+  const next = new Map(shown.map((event) => [event, built.get(event) ?? eventOf(event)]));
+  for (const [event, { item, age }] of built) {
+    if (next.has(event)) continue;
+    item.remove();
+    ages.delete(age);
+  }
+  list.built = next;
+  let at = list.firstElementChild;
+  for (const { item } of next.values()) {
+    if (item === at) at = at.nextElementSibling;
+    else list.insertBefore(item, at);
+  }
+  byId("no-events").hidden = shown.length > 0;
+  set(byId("no-events"), tail.length ? "None that match." : "None since this agent remembers.");
+}
+
+function showPause() {
+  const button = byId("pause");
+  button.setAttribute("aria-pressed", String(paused));
+  set(button, !paused ? "Pause" : unseen ? `Go on, ${number(unseen)} new` : "Go on");
+}
+
+function takeEvents(events) {
+  if (!events.length) return;
+  tail = [...events.slice().reverse(), ...tail].slice(0, TAIL_KEPT);
+  if (paused) unseen += events.length;
+  tailChanged = true;
+  paint();
+}
+
+// ---- the stream: messages are taken as they come, and painted once per frame
+
+let lastMessage = performance.now();
+let painting = false;
+let tailChanged = false;
+const changed = new Set();
+let placing = false;
+
+function later(name) {
+  changed.add(name);
+  placing = true;
+  paint();
+}
+
+function paint() {
+  if (painting) return;
+  painting = true;
+  requestAnimationFrame(() => {
+    painting = false;
+    if (!head) return;
+    showHead();
+    for (const name of changed) {
+      const table = tables.get(name);
+      if (!table) continue;
+      if (!rows.has(name)) rows.set(name, rowOf(name));
+      showRow(rows.get(name), table);
+    }
+    changed.clear();
+    if (placing) placeRows();
+    placing = false;
+    if (tailChanged && !paused) showTail();
+    if (tailChanged) showPause();
+    tailChanged = false;
+  });
+}
+
+function take(message, all) {
   lastMessage = performance.now();
-  const { tables: changed, removed = [], ...rest } = message;
+  const { tables: told, removed = [], ...rest } = message;
+  const first = head === null;
+  // Every row's lag is unknown while the source is not heard.
+  if (!first && head.streaming !== rest.streaming) for (const name of tables.keys()) changed.add(name);
   head = rest;
   skew = Date.parse(rest.now) - Date.now();
-  for (const name of removed) {
-    tables.delete(name);
-    rows.get(name)?.element.remove();
-    rows.delete(name);
+  const gone = all ? [...tables.keys()].filter((name) => !told.some((table) => table.table === name)) : removed;
+  for (const name of gone) removeTable(name);
+  for (const table of told) {
+    tables.set(table.table, table);
+    changed.add(table.table);
   }
-  for (const table of changed) tables.set(table.table, table);
-  showHead();
-  if (changed.length || removed.length) showTables(changed);
-  fresh();
+  placing ||= all || told.length > 0 || gone.length > 0;
+  if (stale) setStale(false);
+  document.title = `${head.sentence.sign} Plumbline – ${head.database}`;
+  paint();
+  if (first) remember();
 }
 
-function fresh() {
-  if (!staleSince) return;
-  staleSince = null;
-  document.body.classList.remove("is-stale");
-  byId("stale").hidden = true;
-}
-
-function watchStream() {
-  if (performance.now() - lastMessage < 5000) return;
-  if (!staleSince) {
-    staleSince = new Date(Date.now() - 5000);
-    document.body.classList.add("is-stale");
-  }
-  const stale = byId("stale");
-  stale.hidden = false;
-  set(stale, `✖ Stale since ${clock.format(staleSince)}: the agent does not answer`);
+function setStale(since) {
+  stale = since;
+  document.body.classList.toggle("is-stale", Boolean(stale));
+  document.title = stale ? "✖ Plumbline – stale" : document.title;
+  showSentence();
+  for (const [name, row] of rows) if (row.detail && tables.has(name)) showActions(row.detail.actions, tables.get(name));
 }
 
 let source = null;
+let tried = 0;
 function connect() {
+  tried = performance.now();
   source?.close();
   source = new EventSource("/api/v1/page/stream");
-  source.addEventListener("snapshot", (event) => {
-    tables.clear();
-    for (const row of rows.values()) row.element.remove();
-    rows.clear();
-    take(JSON.parse(event.data));
-    showTables([...tables.values()]);
-  });
-  source.addEventListener("patch", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("snapshot", (event) => take(JSON.parse(event.data), true));
+  source.addEventListener("patch", (event) => take(JSON.parse(event.data), false));
   source.addEventListener("events", (event) => {
     lastMessage = performance.now();
-    showEvents(JSON.parse(event.data));
+    takeEvents(JSON.parse(event.data));
   });
 }
 
-byId("filter").addEventListener("input", () => showTables([]));
-byId("pause").addEventListener("click", (event) => {
+function watch() {
+  const silent = performance.now() - lastMessage;
+  if (silent < STALE_AFTER) return;
+  if (!stale) setStale(Date.now() - silent);
+  // The browser gives up on some failures and waits for ever on others: begin again by ourselves.
+  if (performance.now() - tried > STALE_AFTER) connect();
+}
+
+// ---- the reader's hands
+
+byId("filter").addEventListener("input", placeRows);
+byId("tail-table").addEventListener("input", showTail);
+byId("tail-operation").addEventListener("change", showTail);
+byId("unwatched").addEventListener("toggle", (event) => event.target.open && fillUnwatched());
+byId("pause").addEventListener("click", () => {
   paused = !paused;
-  event.target.setAttribute("aria-pressed", String(paused));
-  set(event.target, paused ? "Go on" : "Pause");
+  unseen = 0;
+  showPause();
+  if (!paused) showTail();
 });
+document.addEventListener("keydown", (event) => {
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    byId("filter").focus();
+    return;
+  }
+  const row = event.target.closest?.(".row");
+  if (event.key === "Escape" && row?.querySelector(".detail")) {
+    const summary = row.querySelector(".summary");
+    summary.click();
+    summary.focus();
+  }
+  if (!event.target.classList?.contains("summary") || !["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) return;
+  const list = byId("tables");
+  const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Home: list.firstElementChild, End: list.lastElementChild }[event.key];
+  event.preventDefault();
+  next?.querySelector(".summary").focus();
+});
+
 setInterval(() => {
-  watchStream();
-  // The browser gives up on some failures: begin again by ourselves.
-  if (source.readyState === EventSource.CLOSED) connect();
-  for (const element of document.querySelectorAll(".age[data-time]")) {
-    set(element, span((now() - Date.parse(element.dataset.time)) / 1000) + element.dataset.after);
+  watch();
+  if (document.hidden || stale) return;
+  for (const age of ages) {
+    if (age.element.isConnected) tick(age);
+    else if (!age.element.closest(".row")) ages.delete(age);
   }
 }, 1000);
 setInterval(remember, 5000);
 connect();
+ask("/cdc/events?limit=100").then(({ events }) => {
+  const identity = (event) => `${event.trace_id} ${event.table} ${event.operation}`;
+  const known = new Set(tail.map(identity));
+  tail = [...tail, ...events.filter((event) => !known.has(identity(event)))].slice(0, TAIL_KEPT);
+  showTail();
+}, () => {});

@@ -272,7 +272,7 @@ async fn a_table_that_is_gone_keeps_its_counters_and_may_come_back() {
     history.keep_verified(&t.id, &Verified { position: "p".into(), micros: 7, rows: 9 }).await.expect("kept");
     history.write(&Batch::news(vec![Event::TableGone(t.id.clone())])).await.expect("written");
     let remembered = history.remembered().await.expect("remembered");
-    assert_eq!(remembered.gone, [t.id.clone()]);
+    assert_eq!(remembered.gone, std::slice::from_ref(&t.id));
     assert_eq!(remembered.verified, [(t.id.clone(), Verified { position: "p".into(), micros: 7, rows: 9 })]);
     history.write(&Batch::news(vec![Event::TableFound(Arc::clone(&t))])).await.expect("written");
     assert!(history.remembered().await.expect("remembered").gone.is_empty());

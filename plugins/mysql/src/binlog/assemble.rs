@@ -4,17 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mysql_async::binlog::BinlogChecksumAlg;
-use mysql_async::binlog::events::{Event as WireEvent, GtidEvent};
+use mysql_async::binlog::events::Event as WireEvent;
 use plumbline_sdk::{
-    Batch, ChangeEvent, ColumnType, Coordinate, Error, Event, Gtid, Op, Partial, Position, Result, SchemaChange, Sid, TableId, TableSchema, TransactionMark, TxnId,
+    Batch, ChangeEvent, Coordinate, Error, Event, Gtid, Op, Partial, Position, Result, TableId, TableSchema, TransactionMark, TxnId,
 };
 
 use crate::binlog::bytes::{Bytes, Malformed};
-use crate::binlog::ddl::{Statement, classify};
-use crate::binlog::table_map::{self, TablePlan};
-use crate::binlog::walk::{Walker, is_whole, rows_head};
+use crate::binlog::table_map::TablePlan;
+use crate::binlog::walk::Walker;
 use crate::discovery::{DiscoveredTable, Watch};
 use crate::log::coordinate;
+
+mod rows;
+#[cfg(test)]
+mod tests;
+mod transactions;
 
 /// Event types (source: MySQL's `libs/mysql/binlog/event/binlog_event.h`).
 mod kind {
@@ -369,229 +373,11 @@ impl Assembler {
         self.batch.control += 1;
     }
 
-    fn gtid(&mut self, event: &WireEvent, ty: u8, timestamp: u32) -> Result<()> {
-        let gtid = event.read_event::<GtidEvent>().map_err(|cause| Error::rejected("a GTID event cannot be read").caused_by(cause))?;
-        let stamp = gtid.immediate_commit_timestamp();
-        self.open = Open {
-            commit_micros: if stamp > 0 { i64::try_from(stamp).unwrap_or(i64::MAX) } else { i64::from(timestamp) * 1_000_000 },
-            first_event: self.batch.events.len(),
-            ..Open::default()
-        };
-        if self.position.gtids.is_none() {
-            // Without GTIDs (or where they are switched on only in part, and a position cannot rely on them) a transaction is known by where it ends.
-            let end = self.offset.saturating_sub(u64::from(event.header().event_size())) + gtid.tx_length();
-            let named = gtid.tx_length() > 0;
-            self.open.id = named.then_some(TxnId::At(Coordinate { log: self.position.at.log, offset: end }));
-        } else if ty != kind::ANONYMOUS_GTID {
-            let tag = gtid.tag().map(|tag| Arc::from(tag.to_string().to_lowercase()));
-            let gtid = Gtid { sid: Sid { uuid: gtid.sid(), tag: tag.filter(|tag: &Arc<str>| !tag.is_empty()) }, number: gtid.gno() };
-            self.open.id = Some(TxnId::Gtid(gtid.clone()));
-            self.open.gtid = Some(gtid);
-        }
-        self.open.begun = true;
-        Ok(())
-    }
-
-    /// Ends the transaction: its events become a whole one in the batch.
-    fn complete(&mut self) {
-        self.open.begun = false;
-        self.advance();
-        let at = Coordinate { log: self.position.at.log, offset: self.offset };
-        if let (Some(gtid), Some(gtids)) = (&self.open.gtid, &mut self.position.gtids) {
-            gtids.insert(gtid);
-            self.moved = true;
-        }
-        let first = self.open.first_event.min(self.batch.events.len());
-        let id = self.open.id.take().unwrap_or(TxnId::At(at));
-        if self.resumed.as_ref().is_some_and(|resumed| resumed.txn == id) {
-            self.resumed = None;
-        }
-        if self.batch.events.len() > first || self.open.handed_over > 0 {
-            self.batch.transactions.push(TransactionMark {
-                id,
-                at,
-                commit_micros: self.open.commit_micros,
-                events: first..self.batch.events.len(),
-                first_change: self.open.handed_over,
-                complete: true,
-            });
-        }
-        self.weight += self.open.weight;
-        self.open = Open { first_event: self.batch.events.len(), ..Open::default() };
-    }
-
-    /// Takes back the changes of the open transaction after its first `keep`.
-    fn take_back(&mut self, keep: u64) -> Result<()> {
-        let Some(keep) = keep.checked_sub(self.open.handed_over) else {
-            return Err(Error::fatal(format!(
-                "a transaction after `{}:{}` was rolled back after a part of it had been handed over: compare all tables, and begin anew with an empty data folder",
-                self.position.file, self.position.at.offset
-            )));
-        };
-        let first = self.open.first_event.min(self.batch.events.len());
-        let kept = usize::try_from(keep).unwrap_or(usize::MAX).saturating_add(first).min(self.batch.events.len());
-        let dropped = self.batch.events.split_off(kept);
-        // Rows that took no effect were records, and are no changes.
-        self.batch.control += changes_in(&dropped);
-        Ok(())
-    }
-
-    fn query(&mut self, data: &[u8]) -> Result<()> {
-        let (schema, statement) = query_text(data).map_err(malformed)?;
-        match classify(&statement, &schema) {
-            Statement::Begin => {
-                if !self.open.begun {
-                    self.open.first_event = self.batch.events.len();
-                    self.open.begun = true;
-                }
-                self.open.explicit = true;
-            }
-            Statement::Commit => self.complete(),
-            Statement::Rollback => {
-                self.take_back(0)?;
-                self.complete();
-            }
-            Statement::Savepoint(name) => {
-                let changes = self.open.handed_over + self.open_events() as u64;
-                self.open.savepoints.push((name, changes));
-            }
-            Statement::RollbackTo(name) => {
-                let at = self.open.savepoints.iter().rposition(|(known, _)| *known == name);
-                let Some(at) = at else {
-                    return Err(Error::rejected("a transaction goes back to a savepoint that it has not set"));
-                };
-                self.open.savepoints.truncate(at + 1);
-                let keep = self.open.savepoints[at].1;
-                self.take_back(keep)?;
-            }
-            Statement::Release | Statement::XaEnd => {}
-            Statement::XaStart(xid) => {
-                self.open.explicit = true;
-                self.open.xa = Some(xid);
-            }
-            Statement::XaCommit(xid) => {
-                match self.prepared.remove(&xid) {
-                    Some((events, prepared_as)) => {
-                        self.batch.records += changes_in(&events);
-                        self.batch.events.extend(events);
-                        if let (Some(gtid), Some(gtids)) = (&prepared_as, &mut self.position.gtids) {
-                            gtids.insert(gtid);
-                        }
-                    }
-                    // Without GTIDs those that changed watched tables were refused when they were prepared.
-                    None if self.position.gtids.is_none() => {}
-                    None => {
-                        return Err(Error::fatal(
-                            "an XA transaction was committed that had been prepared before the stream began: nobody can say which rows it changed.                              Compare all tables, and begin anew with an empty data folder",
-                        ));
-                    }
-                }
-                self.complete();
-            }
-            Statement::XaRollback(xid) => {
-                if let Some((events, gtid)) = self.prepared.remove(&xid) {
-                    self.batch.records += changes_in(&events);
-                    self.batch.control += changes_in(&events);
-                    if let (Some(gtid), Some(gtids)) = (&gtid, &mut self.position.gtids) {
-                        gtids.insert(gtid);
-                    }
-                }
-                self.complete();
-            }
-            Statement::Truncate(table) => {
-                if self.watches(&table) {
-                    let schema = self.shape(&table);
-                    self.batch.control -= 1;
-                    self.push_change(ChangeEvent { table: schema, op: Op::Truncate, before: None, after: None });
-                }
-                self.complete();
-            }
-            Statement::Schema { changes, begins } => {
-                // A statement is one control record, whatever number of tables it names.
-                let statement: Arc<str> = statement.into();
-                let default_schema: Arc<str> = schema.into();
-                for (kind, table, renamed_to) in changes {
-                    let watched = self.watches(&table) || renamed_to.as_ref().is_some_and(|new| self.watches(new));
-                    if watched {
-                        // What the catalog said of them is of the shape before.
-                        self.known_keys.remove(&table);
-                        if let Some(new) = &renamed_to {
-                            self.known_keys.remove(new);
-                        }
-                        self.batch.events.push(Event::Schema(SchemaChange {
-                            table,
-                            kind,
-                            statement: Arc::clone(&statement),
-                            default_schema: Arc::clone(&default_schema),
-                            renamed_to,
-                        }));
-                        self.by_bytes.clear();
-                        self.watch.look.notify_one();
-                    }
-                }
-                if !begins {
-                    self.complete();
-                }
-            }
-            Statement::Rows(tables) => {
-                if let Some(table) = tables.iter().find(|table| self.watches(table)) {
-                    return Err(unsupported(&format!("`{table}`")));
-                }
-            }
-            Statement::RowsOfAny => {
-                if schema == self.database || statement.contains(&self.database) {
-                    return Err(unsupported(&format!("a table of `{}`", self.database)));
-                }
-            }
-            Statement::Other => {
-                if self.open.begun && !self.open.explicit {
-                    // A statement of its own (accounts, views, databases): it ends what its GTID began.
-                    self.watch.look.notify_one();
-                    self.complete();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// LOAD DATA as a statement.
-    fn load_query(&self, data: &[u8]) -> Result<()> {
-        let (schema, text) = query_text_after(data, 13).map_err(malformed)?;
-        match classify(&text, &schema) {
-            Statement::Rows(tables) if !tables.iter().any(|table| self.watches(table)) => Ok(()),
-            Statement::Rows(tables) => Err(unsupported(&tables.first().map_or_else(String::new, |table| format!("`{table}`")))),
-            _ if schema == self.database || text.contains(&self.database) => Err(unsupported(&format!("a table of `{}`", self.database))),
-            _ => Ok(()),
-        }
-    }
-
-    fn xa_prepare(&mut self, data: &[u8]) -> Result<()> {
-        let one_phase = data.first().is_some_and(|&byte| byte != 0);
-        if one_phase {
-            self.open.xa = None;
-            self.complete();
-            return Ok(());
-        }
-        if self.position.gtids.is_none() && self.open_events() > 0 {
-            return Err(Error::fatal("a prepared XA transaction changed watched tables: without GTIDs it could be lost in a restart. Switch GTIDs on"));
-        }
-        let events = self.batch.events.split_off(self.open.first_event.min(self.batch.events.len()));
-        // They are records of the transaction that commits them.
-        self.batch.records -= changes_in(&events);
-        let xid = self.open.xa.take().unwrap_or_default();
-        let held: usize = self.prepared.values().map(|(events, _)| events.len()).sum();
-        if held + events.len() > XA_ROWS {
-            return Err(Error::fatal(format!("prepared XA transactions hold more than {XA_ROWS} rows")));
-        }
-        // Not included in the position until it commits, even if it changed nothing here: after a restart the server sends it again, and its
-        // end is known as the end of one that was seen.
-        self.prepared.insert(xid, (events, self.open.gtid.take()));
-        self.open = Open { first_event: self.batch.events.len(), ..Open::default() };
-        self.advance();
-        Ok(())
-    }
-
     /// A compressed transaction: its events follow one by one, and must add up to what it says.
+    ///
+    /// The driver has decompressed it before it hands it over, into as many bytes as the event says, and says nothing when that fails; so the sum
+    /// is checked here. A server compresses only what fits its `max_allowed_packet` (1 GiB); an event that claims more than there is memory
+    /// ends the process, and the position stays before it.
     fn payload(&mut self, event: &WireEvent) -> Result<()> {
         let mut bytes = Bytes::new(event.data());
         let mut size = None;
@@ -631,131 +417,12 @@ impl Assembler {
         Ok(())
     }
 
-    fn watches(&self, table: &TableId) -> bool {
-        *table.schema == *self.database && self.watch.excluded_by(table).is_none()
-    }
-
-    /// The table's shape where no row event tells it.
-    fn shape(&self, table: &TableId) -> Arc<TableSchema> {
-        self.watch
-            .schema(table)
-            .or_else(|| self.known_keys.get(table).cloned())
-            .unwrap_or_else(|| Arc::new(TableSchema { id: table.clone(), columns: Vec::new() }))
-    }
-
-    fn table_map(&mut self, data: &[u8]) -> Result<()> {
-        let (table_id, schema, _) = table_map::head(data).map_err(malformed)?;
-        if schema != self.database.as_bytes() {
-            self.tables.insert(table_id, Known::Skipped);
-            return Ok(());
-        }
-        // The same table has the same bytes but for its number, as long as its shape stays.
-        let shape = data.get(6..).unwrap_or_default();
-        if let Some(plan) = self.by_bytes.get(shape) {
-            self.tables.insert(table_id, Known::Plan(Arc::clone(plan)));
-            return Ok(());
-        }
-        let map = table_map::parse(data).map_err(malformed)?;
-        if !self.watches(&map.id) {
-            self.tables.insert(table_id, Known::Skipped);
-            return Ok(());
-        }
-        if !map.full {
-            return Err(Error::fatal(format!(
-                "rows of `{}` came without column names: set `binlog_row_metadata = FULL` (`SET PERSIST binlog_row_metadata = FULL`)",
-                map.id
-            )));
-        }
-        let mut columns = map.columns;
-        match self.known_keys.get(&map.id).filter(|known| same_names(known, &columns)) {
-            Some(known) => {
-                let keyless = columns.iter().all(|column| column.key_ordinal.is_none());
-                for (column, known) in columns.iter_mut().zip(&known.columns) {
-                    if keyless {
-                        column.key_ordinal = known.key_ordinal;
-                    }
-                    column.generated = known.generated;
-                    if let (ColumnType::TinyInt { boolean, .. }, ColumnType::TinyInt { boolean: declared, .. }) = (&mut column.ty, &known.ty) {
-                        *boolean = *declared;
-                    }
-                }
-            }
-            None if self.asked_keys.as_ref() != Some(&map.id) => {
-                self.asked_keys = Some(map.id);
-                self.needs_keys = true;
-                self.batch.records -= 1;
-                self.batch.control -= 1;
-                return Ok(());
-            }
-            // The catalog has gone on to another shape: what only it can tell is not known of this one.
-            None => {}
-        }
-        self.asked_keys = None;
-        let plan = Arc::new(TablePlan { schema: Arc::new(TableSchema { id: map.id, columns }), cells: map.cells });
-        if self.by_bytes.len() >= REMEMBERED {
-            self.by_bytes.clear();
-        }
-        self.by_bytes.insert(shape.to_vec(), Arc::clone(&plan));
-        self.tables.insert(table_id, Known::Plan(plan));
-        Ok(())
-    }
-
-    fn rows_event(&mut self, data: &[u8], op: Op, extra: bool) -> Result<()> {
-        let head = rows_head(data, extra, op == Op::Update).map_err(malformed)?;
-        let plan = match self.tables.get(&head.table_id) {
-            Some(Known::Plan(plan)) => Arc::clone(plan),
-            Some(Known::Skipped) => {
-                self.control();
-                return Ok(());
-            }
-            None => return Err(Error::rejected("rows came without the shape of their table")),
-        };
-        if head.columns != plan.cells.len() {
-            return Err(Error::rejected("rows have another number of columns than their table"));
-        }
-        if !is_whole(head.present, head.columns) || head.present_after.is_some_and(|after| !is_whole(after, head.columns)) {
-            return Err(Error::fatal(format!(
-                "rows of `{}` came with some of their columns only: a session wrote them with `binlog_row_image` other than FULL. \
-                 Set it to FULL for all sessions; then compare the table, and begin anew with an empty data folder",
-                plan.schema.id
-            )));
-        }
-        self.open.weight += data.len() as u64;
-        if self.open.xa.is_some() && (self.open_events() > XA_ROWS || self.open.weight > XA_BYTES) {
-            return Err(Error::fatal(format!(
-                "an XA transaction on `{}` is larger than what is held in memory ({XA_ROWS} rows or {} MiB): nobody knows before its end whether it counts",
-                plan.schema.id,
-                XA_BYTES >> 20
-            )));
-        }
-        let mut bytes = Bytes::new(head.rows);
-        while !bytes.is_empty() {
-            let first = self.walker.row(&plan, &mut bytes).map_err(malformed)?;
-            let (before, after) = match op {
-                Op::Insert => (None, Some(first)),
-                Op::Update => (Some(first), Some(self.walker.row(&plan, &mut bytes).map_err(malformed)?)),
-                _ => (Some(first), None),
-            };
-            self.batch.records += 1;
-            self.push_change(ChangeEvent { table: Arc::clone(&plan.schema), op, before, after });
-        }
-        Ok(())
-    }
-
     fn push_change(&mut self, change: ChangeEvent) {
         self.batch.events.push(Event::Change(change));
     }
 
-    fn refuse_partial(&self, data: &[u8]) -> Error {
-        let table = Bytes::new(data).little(6).ok().and_then(|id| self.tables.get(&id));
-        match table {
-            Some(Known::Plan(plan)) => Error::fatal(format!(
-                "rows of `{}` came with parts of JSON documents: a session wrote them with `binlog_row_value_options = PARTIAL_JSON`. \
-                 Set it to '' for all sessions; then compare the table, and begin anew with an empty data folder",
-                plan.schema.id
-            )),
-            _ => Error::fatal("rows came with parts of JSON documents: set `binlog_row_value_options = ''` for all sessions"),
-        }
+    fn watches(&self, table: &TableId) -> bool {
+        *table.schema == *self.database && self.watch.excluded_by(table).is_none()
     }
 }
 
@@ -763,36 +430,7 @@ fn changes_in(events: &[Event]) -> u64 {
     events.iter().filter(|event| matches!(event, Event::Change(_))).count() as u64
 }
 
-fn same_names(known: &TableSchema, columns: &[plumbline_sdk::Column]) -> bool {
-    known.columns.len() == columns.len() && known.columns.iter().zip(columns).all(|(a, b)| a.name == b.name)
-}
-
 fn malformed(cause: Malformed) -> Error {
     Error::rejected(cause.0)
 }
 
-fn unsupported(what: &str) -> Error {
-    Error::fatal(format!(
-        "UNSUPPORTED_STATEMENT: a change of {what} was logged as a statement, not as rows: nobody can say which rows it changed. \
-         Set `binlog_format = ROW` for all sessions; then compare all tables, and begin anew with an empty data folder"
-    ))
-}
-
-/// The default schema and the text of a QUERY event.
-fn query_text(data: &[u8]) -> std::result::Result<(String, String), Malformed> {
-    query_text_after(data, 0)
-}
-
-/// The same of an event that has `more` bytes of its own before the status variables.
-fn query_text_after(data: &[u8], more: usize) -> std::result::Result<(String, String), Malformed> {
-    let mut bytes = Bytes::new(data);
-    bytes.take(8)?;
-    let schema_length = usize::from(bytes.byte()?);
-    bytes.take(2)?;
-    let status = bytes.little(2)? as usize;
-    bytes.take(more)?;
-    bytes.take(status)?;
-    let schema = String::from_utf8_lossy(bytes.take(schema_length)?).into_owned();
-    bytes.byte()?;
-    Ok((schema, String::from_utf8_lossy(bytes.rest()).into_owned()))
-}

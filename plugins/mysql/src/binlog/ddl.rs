@@ -38,7 +38,9 @@ pub enum Statement {
     Rows(Vec<TableId>),
     /// A statement that may change rows of any table: a query that calls a function, a change with a common table expression.
     RowsOfAny,
-    /// Anything else: accounts, views, routines, databases.
+    /// DROP DATABASE.
+    DropSchema(String),
+    /// Anything else: accounts, views, routines.
     Other,
 }
 
@@ -171,6 +173,11 @@ fn drop(words: &mut Words<'_>) -> Statement {
     } else if words.skip("INDEX") {
         while words.word().is_some_and(|word| word != "ON") {}
         one(SchemaChangeKind::Alter, words.table(), false)
+    } else if words.skip("DATABASE") || words.skip("SCHEMA") {
+        if words.skip("IF") {
+            words.skip("EXISTS");
+        }
+        words.name().map_or(Statement::Other, Statement::DropSchema)
     } else {
         Statement::Other
     }
@@ -380,7 +387,7 @@ mod tests {
         check("CREATE UNIQUE INDEX i ON t (a)", schema(Alter, "t"));
         check("DROP INDEX i ON t", schema(Alter, "t"));
         check("CREATE USER x IDENTIFIED BY 'secret'", Statement::Other);
-        check("DROP DATABASE shop", Statement::Other);
+        check("DROP DATABASE IF EXISTS `shop`", Statement::DropSchema("shop".into()));
         check("INSERT IGNORE INTO t VALUES (1)", Statement::Rows(vec![TableId::new("shop", "t")]));
         check("with x as (select 1) delete from t", Statement::RowsOfAny);
         check("SELECT `shop`.`f`(1)", Statement::RowsOfAny);

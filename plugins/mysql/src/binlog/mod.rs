@@ -42,6 +42,8 @@ pub struct MysqlBinlog {
     stream: Option<BinlogStream>,
     /// An event that was taken from the stream and not yet taken in: whoever drops `next` loses nothing.
     pending: Option<WireEvent>,
+    /// What went wrong after whole transactions that are handed over first.
+    failed: Option<Error>,
     assembler: Assembler,
     last_event: Instant,
     last_position: Instant,
@@ -51,7 +53,7 @@ impl MysqlBinlog {
     /// A source that watches what discovery watches.
     pub fn with_watch(config: BinlogConfig, watch: Arc<Watch>) -> Self {
         let assembler = Assembler::new(config.mysql.database.clone(), Arc::clone(&watch));
-        Self { config, watch, stream: None, pending: None, assembler, last_event: Instant::now(), last_position: Instant::now() }
+        Self { config, watch, stream: None, pending: None, failed: None, assembler, last_event: Instant::now(), last_position: Instant::now() }
     }
 
     fn said(&self, doing: &str, cause: mysql_async::Error) -> Error {
@@ -61,6 +63,7 @@ impl MysqlBinlog {
     async fn start(&mut self, from: Option<&Position>) -> Result<()> {
         self.stream = None;
         self.pending = None;
+        self.failed = None;
         let mut conn = connect(&self.config.mysql).await?;
         let facts = preflight::facts(&mut conn, &self.config.mysql).await?;
         preflight::require_binlog(&facts, &self.config.mysql)?;
@@ -71,7 +74,14 @@ impl MysqlBinlog {
         let position = match from {
             Some(position) => {
                 self.check_resume(&mut conn, position, &facts.server_uuid).await?;
-                position.clone()
+                let mut position = position.clone();
+                if position.server != facts.server_uuid {
+                    // Another server that has all we have: its log files are its own.
+                    position.server.clone_from(&facts.server_uuid);
+                    position.file.clear();
+                    position.at = Coordinate::default();
+                }
+                position
             }
             None => {
                 // With GTIDs: what was in the log but not yet executed when we asked will come. The place is the start of the file until the
@@ -140,7 +150,21 @@ impl MysqlBinlog {
         }
     }
 
+    /// The next batch. What went wrong is told after the whole transactions that came before it.
     async fn read(&mut self, wait: Duration) -> Result<Option<Batch>> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        match self.read_on(wait).await {
+            Err(failed) if self.assembler.has_events() => {
+                self.failed = Some(failed);
+                Ok(Some(self.assembler.batch()))
+            }
+            other => other,
+        }
+    }
+
+    async fn read_on(&mut self, wait: Duration) -> Result<Option<Batch>> {
         let deadline = Instant::now() + wait;
         loop {
             if self.pending.is_some() {
