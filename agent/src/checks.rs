@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plumbline_sdk::plugin::{FindingQuery, Verified};
 use plumbline_sdk::{
-    Event, Finding, HealthState, Position, Reader, Result, SideTable, TableId, TargetTable, Validator, Verdict,
+    Event, Finding, HealthState, Position, Reader, Result, SideTable, TableId, TargetTable, Validator, Verdict, View,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -332,13 +332,7 @@ impl Checker {
         const TRIES: u32 = 5;
         for attempt in 1..=TRIES {
             let Some(source) = self.source.as_mut() else { return Ok(()) };
-            let counted = async {
-                let view = source.begin().await?;
-                let count = source.count(id).await;
-                source.end().await?;
-                Ok((view, count?))
-            }
-            .await;
+            let counted = count_in_view(&mut **source, id).await;
             let (view, count) = match counted {
                 Ok(counted) => counted,
                 Err(error) => return self.could_not_look(id, error),
@@ -365,13 +359,7 @@ impl Checker {
 
     async fn count_target(&mut self, id: &TableId, target_id: &TableId) -> Result<()> {
         let Some(target) = self.target.as_mut() else { return Ok(()) };
-        let counted = async {
-            let view = target.begin().await?;
-            let count = target.count(target_id).await;
-            target.end().await?;
-            Ok((view, count?))
-        }
-        .await;
+        let counted = count_in_view(&mut **target, target_id).await;
         match counted {
             Ok((view, count)) => {
                 let mut picture = self.shared.picture();
@@ -618,6 +606,14 @@ impl Checker {
             let _ = self.news.send(events).await;
         }
     }
+}
+
+/// The exact number of rows in a view of its own, and the view's bounds.
+pub async fn count_in_view(reader: &mut dyn Reader, table: &TableId) -> Result<(View, u64)> {
+    let view = reader.begin().await?;
+    let count = reader.count(table).await;
+    reader.end().await?;
+    Ok((view, count?))
 }
 
 /// The open findings of a table that `is_gone` says are gone, as news.

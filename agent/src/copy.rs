@@ -16,6 +16,7 @@ use plumbline_sdk::{
 };
 use tokio::sync::mpsc;
 
+use crate::checks::count_in_view;
 use crate::pipeline::Line;
 use crate::shared::Shared;
 use crate::state::Partner;
@@ -451,7 +452,7 @@ async fn read(mut reader: Box<dyn Reader>, mut requests: mpsc::Receiver<Request>
             }
         }
         let answer = match request {
-            Request::Count(table) => counted(&mut *reader, &table).await.map(Answer::Counted),
+            Request::Count(table) => count_in_view(&mut *reader, &table).await.map(|(_, rows)| Answer::Counted(rows)),
             Request::Chunk { schema, plan, next, limit } => read_chunk(&mut *reader, schema, plan, next, limit).await.map(Answer::Chunk),
             Request::Lend => {
                 if answers.send(Answer::Lent(reader)).await.is_err() {
@@ -481,13 +482,6 @@ async fn read(mut reader: Box<dyn Reader>, mut requests: mpsc::Receiver<Request>
             return;
         }
     }
-}
-
-async fn counted(reader: &mut dyn Reader, table: &TableId) -> Result<u64> {
-    reader.begin().await?;
-    let count = reader.count(table).await;
-    reader.end().await?;
-    count
 }
 
 /// Collects a bounded read.

@@ -414,8 +414,6 @@ impl TableFamilies {
 
 /// What Linux says of this process; absent elsewhere.
 fn process(registry: &mut Registry) {
-    let mut process = Registry::default();
-    std::mem::swap(&mut process, registry);
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (stat, status) = (read("/proc/self/stat"), read("/proc/self/status"));
     // The fields after the command's name, which is in parentheses and may hold anything.
@@ -426,14 +424,13 @@ fn process(registry: &mut Registry) {
     if let Some(cpu) = cpu {
         let seconds = FloatCounter::default();
         seconds.inc_by(cpu);
-        process.register_with_unit("process_cpu", "Processor time used", Unit::Seconds, seconds);
+        registry.register_with_unit("process_cpu", "Processor time used", Unit::Seconds, seconds);
     }
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok()).map(|kilobytes| kilobytes * 1024.0);
-    float_gauge(&mut process, "process_resident_memory", "Memory in use", Unit::Bytes, resident);
+    float_gauge(registry, "process_resident_memory", "Memory in use", Unit::Bytes, resident);
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        gauge(&mut process, "process_open_fds", "Open file descriptors").set(open.count() as i64);
+        gauge(registry, "process_open_fds", "Open file descriptors").set(open.count() as i64);
     }
-    std::mem::swap(&mut process, registry);
 }
 
 /// OpenMetrics brought down to Prometheus' text format 0.0.4: no `# EOF`, no `# UNIT`, no exemplars; counters typed on their `_total` name;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plumbline_sdk::plugin::{HistoryReader, LogEntry};
-use plumbline_sdk::{Error, Event, Position, Result, TableId};
+use plumbline_sdk::{Error, Position, Result, TableId};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -313,9 +313,4 @@ pub struct Latest {
     pub source: Vec<Vec<(String, Option<String>)>>,
     /// Of the target.
     pub target: Vec<Vec<(String, Option<String>)>>,
-}
-
-/// Whether an event is one that `cdc_events_processed` counts.
-pub fn is_change(event: &Event) -> bool {
-    matches!(event, Event::Change(change) if matches!(change.op, plumbline_sdk::Op::Insert | plumbline_sdk::Op::Update | plumbline_sdk::Op::Delete))
 }

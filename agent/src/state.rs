@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plumbline_sdk::plugin::{OpCounts, Remembered, Verified};
 use plumbline_sdk::{
-    Batch, ChangeEvent, Coordinate, CopyMark, Event, Finding, Health, HealthState, Op, Position, SchemaChangeKind, TableId, TableSchema, TargetTable, Verdict,
+    Batch, ChangeEvent, Coordinate, CopyMark, Event, Health, HealthState, Op, Position, SchemaChangeKind, TableId, TableSchema, TargetTable, Verdict,
 };
 use serde::Serialize;
 
@@ -472,15 +472,6 @@ impl State {
     pub fn applied_reached(&self, at: Coordinate) -> bool {
         self.applied.as_ref().is_some_and(|position| position.partial.is_none() && position.reached(at))
     }
-}
-
-/// The sum of open findings of these findings by verdict, for [`State::set_open`].
-pub fn open_by_verdict<'a>(findings: impl Iterator<Item = &'a Finding>) -> BTreeMap<Verdict, u64> {
-    let mut open = BTreeMap::new();
-    for finding in findings.filter(|finding| !finding.resolved) {
-        *open.entry(finding.verdict).or_default() += 1;
-    }
-    open
 }
 
 /// `applied_from`: the time of receipt, where we apply.

@@ -90,8 +90,7 @@ async fn look(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
     let mut report = if plan.key() == 0 {
         keyless::compare(run, plan).await?
     } else {
-        let mut validator = Borrowed(run.validator);
-        let mut judge = Judge::new(&mut validator, limit, run.options.values);
+        let mut judge = Judge::new(&mut *run.validator, limit, run.options.values);
         // The judge borrows the validator; the rest of the run is taken apart so that both can be used.
         let mut walk = Walk { source: run.source, target: run.target, fence: &run.fence, options: &run.options, progress: run.progress, cancel: &run.cancel };
         let position = if plan.source_plan.ordered { walk.merge(plan, &mut judge).await? } else { walk.look_up(plan, &mut judge).await? };
@@ -117,20 +116,6 @@ async fn look(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
     };
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
-}
-
-struct Borrowed<'a>(&'a mut dyn Validator);
-
-impl Validator for Borrowed<'_> {
-    fn wants(&self) -> plumbline_sdk::Wants {
-        self.0.wants()
-    }
-    fn validate(&mut self, batch: &plumbline_sdk::CheckBatch<'_>, findings: &mut plumbline_sdk::Findings) -> Result<()> {
-        self.0.validate(batch, findings)
-    }
-    fn flush(&mut self, findings: &mut plumbline_sdk::Findings) -> Result<()> {
-        self.0.flush(findings)
-    }
 }
 
 fn report(plan: &Plan, judge: &Judge<'_>, settled_by: &'static str, max_findings: usize, position: Option<Position>) -> TableReport {
