@@ -360,7 +360,7 @@ fn touched(window: &Window, chunk: &Chunk) -> Option<HashSet<Vec<u8>>> {
     let mut touched = HashSet::new();
     for batch in &batches {
         for mark in &batch.transactions {
-            if chunk.view.low.as_ref().is_some_and(|low| low.contains(&mark.id)) {
+            if chunk.view.low.as_ref().is_some_and(|low| mark.is_in(low)) {
                 continue;
             }
             for event in &batch.events[mark.events.clone()] {

@@ -543,9 +543,9 @@ mod tests {
                 })
             })
             .collect();
-        let mark = TransactionMark { id, at, commit_micros: 1_000_000, events: 0..events.len(), first_change: 0, complete: true };
+        let mark = TransactionMark { id, origin: None, at, commit_micros: 1_000_000, events: 0..events.len(), first_change: 0, complete: true };
         let records = events.len() as u64 + 2;
-        let position = Position { server: SERVER.into(), file: "binlog.000001".into(), at, gtids: Some(set), partial: None };
+        let position = Position { server: SERVER.into(), file: "binlog.000001".into(), at, gtids: Some(set), ..Position::default() };
         Batch { events, transactions: vec![mark], position: Some(position), records, control: 2, ..Batch::default() }
     }
 

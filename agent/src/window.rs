@@ -90,7 +90,7 @@ impl Window {
     pub fn delta(&self, table: &TableId, low: &Position) -> Option<i64> {
         let mut delta = 0;
         for batch in self.after(low)? {
-            for mark in batch.transactions.iter().filter(|mark| !low.contains(&mark.id)) {
+            for mark in batch.transactions.iter().filter(|mark| !mark.is_in(low)) {
                 for event in &batch.events[mark.events.clone()] {
                     if let Event::Change(change) = event
                         && change.table.id == *table
@@ -123,7 +123,7 @@ impl Window {
     pub fn touched(&self, low: &Position, high: Coordinate) -> Option<HashSet<TableId>> {
         let mut tables = HashSet::new();
         for batch in self.after(low)? {
-            for mark in batch.transactions.iter().filter(|mark| !low.contains(&mark.id) && mark.at <= high) {
+            for mark in batch.transactions.iter().filter(|mark| !mark.is_in(low) && mark.at <= high) {
                 for event in &batch.events[mark.events.clone()] {
                     match event {
                         Event::Change(change) => {
@@ -153,7 +153,7 @@ pub fn events_between<'a>(
     upto: &'a Position,
 ) -> impl Iterator<Item = (&'a TransactionMark, &'a Event)> {
     batches.iter().flat_map(move |batch| {
-        batch.transactions.iter().filter(move |mark| !low.contains(&mark.id) && upto.contains(&mark.id)).flat_map(move |mark| {
+        batch.transactions.iter().filter(move |mark| !mark.is_in(low) && upto.contains(&mark.id)).flat_map(move |mark| {
             batch.events[mark.events.clone()].iter().filter_map(move |event| {
                 let concerns = match event {
                     Event::Change(change) => change.table.id == *table,

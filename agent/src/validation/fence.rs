@@ -102,7 +102,7 @@ pub async fn open(fence: &Fence, source: &mut dyn Reader, target: &mut dyn Reade
         }
     };
     let batches = batches.ok_or(Lost::Restart("the stream ran past what is remembered of it"))?;
-    let low = view.low.unwrap_or_else(|| Position { server: at.server.clone(), file: String::new(), at: Coordinate::default(), gtids: None, partial: None });
+    let low = view.low.unwrap_or_else(|| Position { server: at.server.clone(), ..Position::default() });
     if plan.key() > 0 {
         let expected = expected(plan, &batches, &low, &at)?;
         return Ok(Views { at: Some(at), expected });

@@ -59,13 +59,13 @@ pub(crate) fn tally(batch: &Batch, stored: Option<&Position>) -> Result<Tally> {
             tally.transactions += 1;
         }
     }
-    if batch.records != arrived + batch.control {
+    if batch.records != arrived + batch.control + batch.duplicates {
         return Err(Error::fatal(format!(
-            "the source says that a batch has {} records, {} of them control, and it has {arrived} changes: the counters would not add up",
-            batch.records, batch.control
+            "the source says that a batch has {} records, {} of them control and {} duplicates, and it has {arrived} changes: the counters would not add up",
+            batch.records, batch.control, batch.duplicates
         )));
     }
-    tally.duplicates = arrived - tally.changes;
+    tally.duplicates = batch.duplicates + arrived - tally.changes;
     tally.counts = counts.by_table();
     tally.position = newer(batch.position.as_ref(), stored)?.cloned();
     Ok(tally)

@@ -116,7 +116,7 @@ impl Reader for MysqlReader {
         conn.query_drop("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.map_err(|cause| error(&config, "a view could not be opened", cause))?;
         conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await.map_err(|cause| error(&config, "a view could not be opened", cause))?;
         let end = end_of_log(conn, &config).await?;
-        let low = executed.map(|gtids: GtidSet| Position { server, file: String::new(), at: Coordinate::default(), gtids: Some(gtids), partial: None });
+        let low = executed.map(|gtids: GtidSet| Position { server, gtids: Some(gtids), ..Position::default() });
         Ok(View { low, high: end.map(|(_, at)| at) })
     }
 

@@ -154,6 +154,8 @@ pub enum Event {
 pub struct TransactionMark {
     /// Its stable name.
     pub id: TxnId,
+    /// The database's own transaction, where another log carries it on (Kafka). None: `id` is that.
+    pub origin: Option<TxnId>,
     /// Where it ends in the server's log; for an incomplete part, where the last complete transaction ended.
     pub at: Coordinate,
     /// When it was committed, microseconds since the Unix epoch. Only a header with one second's precision: rounded down.
@@ -164,6 +166,13 @@ pub struct TransactionMark {
     pub first_change: u64,
     /// Whether the transaction ends in this batch.
     pub complete: bool,
+}
+
+impl TransactionMark {
+    /// Whether a view of the database that shows everything up to `low` shows this transaction.
+    pub fn is_in(&self, low: &Position) -> bool {
+        low.contains(self.origin.as_ref().unwrap_or(&self.id))
+    }
 }
 
 /// The events in this batch are existing rows of one table, read by the host while the stream stood still for its keys.
@@ -204,6 +213,8 @@ pub struct Batch {
     pub copy: Option<CopyMark>,
     /// How many source records (rows and control) went into this batch: `records = changes + duplicates + control`.
     pub records: u64,
+    /// How many of them the source knew as changes that it had delivered before; they are not among the events. Sinks find others themselves.
+    pub duplicates: u64,
     /// How many of them were control: neither a change nor a duplicate.
     pub control: u64,
     /// Bytes read from the source for it.

@@ -92,7 +92,7 @@ pub async fn binlog(rows: u64, runs: u64) {
     let (server, gtids): (String, String) = conn.query_first("SELECT @@server_uuid, @@gtid_executed").await.expect("allowed").expect("a row");
     let file: String = row.get(0).expect("a file");
     let at = Coordinate { log: file.rsplit('.').next().and_then(|number| number.parse().ok()).expect("a number"), offset: row.get(1).expect("an offset") };
-    let from = Position { server, file, at, gtids: Some(gtids.parse().expect("a set")), partial: None };
+    let from = Position { server, file, at, gtids: Some(gtids.parse().expect("a set")), ..Position::default() };
     make(&pair, rows).await;
     let (mut a, mut b) = (Vec::new(), Vec::new());
     ours(&pair, &from, rows).await;

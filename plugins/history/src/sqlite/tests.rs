@@ -53,6 +53,7 @@ fn position(upto: u64, partial: Option<(u64, u64)>) -> Position {
         at: Coordinate { log: 1, offset: upto * 100 },
         gtids: Some(gtids),
         partial: partial.map(|(number, changes)| Partial { txn: TxnId::Gtid(gtid(number)), changes }),
+        ..Position::default()
     }
 }
 
@@ -67,6 +68,7 @@ fn batch(first: u64, transactions: Vec<Vec<Event>>) -> Batch {
         batch.events.extend(events);
         batch.transactions.push(TransactionMark {
             id: TxnId::Gtid(gtid(number)),
+            origin: None,
             at: Coordinate { log: 1, offset: number * 100 },
             commit_micros: 1_000_000 + number as i64,
             events: start..batch.events.len(),

@@ -131,7 +131,7 @@ pub struct Assembler {
 impl Assembler {
     /// An assembler for the watched tables of `database`.
     pub fn new(database: String, watch: Arc<Watch>) -> Self {
-        let nowhere = Position { server: String::new(), file: String::new(), at: Coordinate::default(), gtids: None, partial: None };
+        let nowhere = Position::default();
         Self {
             database,
             watch,
@@ -212,6 +212,7 @@ impl Assembler {
             let changes = changes_in(&self.batch.events[first..]);
             self.batch.transactions.push(TransactionMark {
                 id,
+                origin: None,
                 at: position.at,
                 commit_micros: self.open.commit_micros,
                 events: first..self.batch.events.len(),

@@ -87,7 +87,7 @@ impl MysqlBinlog {
                 // With GTIDs: what was in the log but not yet executed when we asked will come. The place is the start of the file until the
                 // server, which skips what we have, has told how far it got.
                 let at = if gtids.is_some() { Coordinate { offset: 4, ..end.1 } } else { end.1 };
-                Position { server: facts.server_uuid.clone(), file: end.0.clone(), at, gtids, partial: None }
+                Position { server: facts.server_uuid.clone(), file: end.0.clone(), at, gtids, ..Position::default() }
             }
         };
         let config = self.config.mysql.clone();

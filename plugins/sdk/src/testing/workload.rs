@@ -97,6 +97,7 @@ impl Workload {
                 }
                 batch.transactions.push(TransactionMark {
                     id: transaction.id.clone(),
+                    origin: None,
                     at,
                     commit_micros: 1_700_000_000_000_000 + at.offset as i64,
                     events: from..batch.events.len(),
@@ -140,7 +141,7 @@ impl Workload {
 fn ended(mut batch: Batch, done: &GtidSet, at: Coordinate, partial: Option<Partial>) -> Batch {
     batch.records = batch.events.len() as u64 + batch.control;
     batch.bytes = batch.records * 100;
-    batch.position = Some(Position { server: SERVER.into(), file: format!("binlog.{:06}", at.log), at, gtids: Some(done.clone()), partial });
+    batch.position = Some(Position { server: SERVER.into(), file: format!("binlog.{:06}", at.log), at, gtids: Some(done.clone()), partial, ..Position::default() });
     batch
 }
 

@@ -20,7 +20,7 @@ impl Server {
             file: "binlog.000001".into(),
             at: Coordinate { log: 1, offset: 4 },
             gtids: gtids.then(Default::default),
-            partial: None,
+            ..Position::default()
         });
         let column = plumbline_sdk::Column {
             name: "id".into(),

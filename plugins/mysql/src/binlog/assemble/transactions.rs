@@ -50,6 +50,7 @@ impl Assembler {
         if self.batch.events.len() > first || self.open.handed_over > 0 {
             self.batch.transactions.push(TransactionMark {
                 id,
+                origin: None,
                 at,
                 commit_micros: self.open.commit_micros,
                 events: first..self.batch.events.len(),

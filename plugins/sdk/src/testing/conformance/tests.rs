@@ -82,7 +82,7 @@ impl SinkBench for Keeping {
 }
 
 fn start() -> Position {
-    Position { server: "0c0f02f0-0000-4000-8000-000000000001".into(), file: "binlog.000001".into(), at: Coordinate { log: 1, offset: 200 }, gtids: Some(GtidSet::default()), partial: None }
+    Position { server: "0c0f02f0-0000-4000-8000-000000000001".into(), file: "binlog.000001".into(), at: Coordinate { log: 1, offset: 200 }, gtids: Some(GtidSet::default()), ..Position::default() }
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ impl SourceBench for Listing {
                 let partial = (!complete).then(|| crate::Partial { txn: TxnId::Gtid(gtid.clone()), changes: end });
                 self.log.push(Batch {
                     events: part.to_vec(),
-                    transactions: vec![TransactionMark { id: TxnId::Gtid(gtid.clone()), at, commit_micros: 1, events: 0..part.len(), first_change, complete }],
+                    transactions: vec![TransactionMark { id: TxnId::Gtid(gtid.clone()), origin: None, at, commit_micros: 1, events: 0..part.len(), first_change, complete }],
                     position: Some(Position { at, gtids: Some(self.done.clone()), partial, ..start() }),
                     records: part.len() as u64,
                     ..Batch::default()
