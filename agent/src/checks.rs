@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plumbline_sdk::plugin::{FindingQuery, Verified};
 use plumbline_sdk::{
-    Event, Finding, HealthState, Position, Reader, Result, SideTable, TableId, TargetTable, Validator, Verdict, View,
+    Error, ErrorKind, Event, Finding, HealthState, Position, Reader, Result, SideTable, TableId, TargetTable, Validator, Verdict, View,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -306,6 +306,9 @@ impl Checker {
                 return Ok(());
             }
             for (id, table) in picture.state.present().filter(|(_, table)| table.schema.is_some()) {
+                if !self.rested(id, now) {
+                    continue;
+                }
                 if table.source_rows.is_none() {
                     source_due.push(id.clone());
                 }
@@ -335,7 +338,7 @@ impl Checker {
             let counted = count_in_view(&mut **source, id).await;
             let (view, count) = match counted {
                 Ok(counted) => counted,
-                Err(error) => return self.could_not_look(id, error),
+                Err(error) => return self.leave_for_now(id, error),
             };
             let (Some(low), Some(high)) = (view.low, view.high) else {
                 self.shared.picture().state.set_rows(id, true, count, 0, clock::now_micros(), true);
@@ -370,17 +373,28 @@ impl Checker {
                 picture.state.set_rows(id, false, count, delta.unwrap_or(0), clock::now_micros(), delta.is_none());
                 Ok(())
             }
-            Err(error) => self.could_not_look(id, error),
+            Err(error) => self.leave_for_now(id, error),
         }
     }
 
-    /// A read failed: the readers are made anew; the table is left alone for a while.
-    fn could_not_look(&mut self, id: &TableId, error: plumbline_sdk::Error) -> Result<()> {
+    /// A read failed. The table is left alone for a while, and says why. `Err`: a server is away, so nothing else can be looked at either.
+    fn leave_for_now(&mut self, id: &TableId, error: Error) -> Result<()> {
         self.failed.insert(id.clone(), clock::now_micros());
-        if error.kind() != plumbline_sdk::ErrorKind::Rejected {
+        if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Fatal) {
             self.drop_readers();
+            return Err(error);
         }
-        Err(error)
+        tracing::warn!(table = %id, error = error.chain(), "could not look: the table is not verified");
+        if let Some(table) = self.shared.picture().state.tables.get_mut(id) {
+            table.could_not_look = Some(Unverified { columns: Vec::new(), reason: format!("could not look: {}", error.chain()) });
+        }
+        self.shared.touch();
+        Ok(())
+    }
+
+    /// Whether the table was not left alone a short while ago.
+    fn rested(&self, id: &TableId, now: i64) -> bool {
+        self.failed.get(id).is_none_or(|failed| now - failed > TRY_AGAIN.as_micros() as i64)
     }
 
     /// Tables that nobody has compared yet, or not for a while.
@@ -398,7 +412,7 @@ impl Checker {
                 .filter(|(id, table)| {
                     let ready = table.schema.is_some() && matches!(table.partner, Partner::Table(_)) && !table.paused && table.stopped.is_none();
                     let copied = !self.policy.applies || table.copy.as_ref().is_some_and(|mark| mark.done);
-                    let rested = self.failed.get(*id).is_none_or(|failed| now - failed > micros(TRY_AGAIN));
+                    let rested = self.rested(id, now);
                     // A table that is compared often rests at least nine times as long as its comparison takes.
                     let again = table.compared.is_none_or(|(when, took)| {
                         let changed = table.gap || table.verified.is_none() || table.schema.as_ref().is_some_and(|schema| schema.key().is_empty()) && table.pending == 0 && changed_since(table, when);
@@ -435,9 +449,10 @@ impl Checker {
         let report = match report {
             Ok(report) => report,
             Err(error) => {
-                tracing::warn!(table = %job.table, error = error.chain(), "could not look: the table is not verified");
                 let reason = error.chain();
-                let _ = self.could_not_look(&job.table, error);
+                if let Err(error) = self.leave_for_now(&job.table, error) {
+                    tracing::warn!(table = %job.table, error = error.chain(), "could not look: the table is not verified");
+                }
                 let report = TableReport {
                     table: job.table.to_string(),
                     verdict: "unverified",
@@ -562,6 +577,7 @@ impl Checker {
                 table.gap = false;
                 table.open_beyond = !listed;
                 table.open = if listed { std::mem::take(&mut table.open) } else { verdicts(&report.by_verdict) };
+                table.could_not_look = None;
                 table.unverified.clone_from(&report.unverified);
                 table.notes.clone_from(&report.notes);
                 table.representation_only.clone_from(&report.representation_only);

@@ -386,7 +386,7 @@ impl TableFamilies {
             let label = TableKind { table: table.clone(), kind: verdict.as_str().into() };
             self.mismatched.get_or_create(&label).set(i64::try_from(known.open.get(&verdict).copied().unwrap_or(0)).unwrap_or(i64::MAX));
         }
-        self.unverified.get_or_create(&label).set(known.unverified.len() as i64);
+        self.unverified.get_or_create(&label).set(known.unjudged().count() as i64);
         if let Some(check) = &known.check {
             self.progress.get_or_create(&label).set(check.rows as f64 / check.expected.max(1) as f64);
         }

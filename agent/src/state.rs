@@ -135,6 +135,8 @@ pub struct TableState {
     pub open: BTreeMap<Verdict, u64>,
     /// What could not be judged.
     pub unverified: Vec<Unverified>,
+    /// Why the last look at it failed although both servers answer; None: it went well.
+    pub could_not_look: Option<Unverified>,
     /// What else to know, a sentence each.
     pub notes: Vec<String>,
     /// Cells that differ only in representation, accepted by policy, by column.
@@ -170,6 +172,10 @@ impl TableState {
     pub fn open_total(&self) -> u64 {
         self.open.values().sum()
     }
+    /// What could not be judged: parts of it, or all of it.
+    pub fn unjudged(&self) -> impl Iterator<Item = &Unverified> {
+        self.could_not_look.iter().chain(&self.unverified)
+    }
     /// Changes (inserts, updates, deletes) of these counters.
     pub fn changes(counts: &OpCounts) -> u64 {
         counts[Op::Insert.index()] + counts[Op::Update.index()] + counts[Op::Delete.index()]
@@ -196,10 +202,12 @@ impl TableState {
             SyncStatus::Unverified
         } else if self.copy.as_ref().is_some_and(|copy| !copy.done) {
             SyncStatus::Copying
+        } else if self.late && self.verified.is_some() {
+            SyncStatus::Lagging
+        } else if self.could_not_look.is_some() {
+            SyncStatus::Unverified
         } else if self.verified.is_none() {
             SyncStatus::Unknown
-        } else if self.late {
-            SyncStatus::Lagging
         } else if matches!((self.source_rows, self.target_rows), (Some(source), Some(target)) if source.rows <= 0 && target.rows > 0) {
             SyncStatus::Unverified
         } else {
@@ -624,6 +632,9 @@ mod tests {
         assert_eq!(table.status(), SyncStatus::InSync);
         table.late = true;
         assert_eq!(table.status(), SyncStatus::Lagging);
+        table.could_not_look = Some(Unverified { columns: Vec::new(), reason: "no grant".into() });
+        assert_eq!(table.status(), SyncStatus::Unverified);
+        table.could_not_look = None;
         table.unverified.push(Unverified { columns: Vec::new(), reason: "x".into() });
         assert_eq!(table.status(), SyncStatus::Unverified);
         table.open.insert(Verdict::Missing, 1);

@@ -102,9 +102,17 @@ pub fn summary(state: &Picture, streaming: bool, now: i64) -> Summary {
     let mut all = Vec::new();
     let newest_proof = tables.iter().filter_map(|(_, table)| table.verified.as_ref().map(|verified| verified.micros)).max();
     let last_proof = newest_proof.map_or(String::new(), |proof| format!("; last proof {}", of_day(proof)));
-    for (name, words) in [("mysql", "MySQL cannot be reached"), ("postgres", "PostgreSQL cannot be reached"), ("history", "History cannot be written"), ("line", "The line has stopped")] {
+    let components = [
+        ("mysql", "MySQL cannot be reached", "MySQL cannot be followed"),
+        ("postgres", "PostgreSQL cannot be reached", "PostgreSQL cannot be used"),
+        ("history", "History cannot be reached", "History cannot be written"),
+        ("line", "The line has stopped", "The line has stopped"),
+    ];
+    for (name, away, refuses) in components {
         if let Some((health, since)) = state.health.get(name).filter(|(health, _)| health.state == HealthState::Down) {
-            let why = health.messages.first().map_or(String::new(), |message| format!(" ({message})"));
+            let message = health.messages.first().map_or("", String::as_str);
+            let words = if message.contains("cannot be reached") { away } else { refuses };
+            let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
             all.push(sentence("bad", format!("{words} since {}{last_proof}{why}.", of_day(*since))));
         }
     }
@@ -167,7 +175,7 @@ fn differences(tables: &Tables<'_>, all: &mut Vec<Sentence>) {
 fn unproved(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
     let cannot: Vec<_> = tables.iter().filter(|(_, table)| table.stopped.is_none() && table.open_total() == 0 && table.status() == SyncStatus::Unverified).collect();
     if let Some((id, table)) = cannot.first() {
-        let reason = table.unverified.first().map_or_else(|| "no such table in the target".to_owned(), |entry| match entry.columns.as_slice() {
+        let reason = table.unjudged().next().map_or_else(|| "no such table in the target".to_owned(), |entry| match entry.columns.as_slice() {
             [] => entry.reason.clone(),
             columns => format!("{}: {}", columns.join(", "), entry.reason),
         });
@@ -261,6 +269,8 @@ pub fn blockers(state: &Picture, streaming: bool) -> Vec<Blocker> {
 pub struct Cutover {
     ready: bool,
     blockers: Vec<Blocker>,
+    /// The source position that every required sink has; null: none yet.
+    position: Option<String>,
     timestamp: String,
 }
 
@@ -269,7 +279,8 @@ pub struct Cutover {
 pub async fn cutover(State(app): State<App>) -> Json<Cutover> {
     let picture = app.shared.picture();
     let blockers = blockers(&picture.state, app.shared.streaming.load(std::sync::atomic::Ordering::Relaxed));
-    Json(Cutover { ready: blockers.is_empty(), blockers, timestamp: clock::text(clock::now_micros()) })
+    let position = picture.state.applied.as_ref().map(ToString::to_string);
+    Json(Cutover { ready: blockers.is_empty(), blockers, position, timestamp: clock::text(clock::now_micros()) })
 }
 
 /// The plugins: compiled in; loading is not possible in this version.
@@ -351,8 +362,10 @@ mod tests {
         check(&picture([differs]), "bad", &["2 rows differ in 1 table"]);
 
         let mut away = picture([proved("orders")]);
-        away.health.insert("mysql".into(), (Health { component: "mysql".into(), state: HealthState::Down, messages: vec!["no answer".into()] }, NOW));
+        away.health.insert("mysql".into(), (Health { component: "mysql".into(), state: HealthState::Down, messages: vec!["MySQL cannot be reached: no answer".into()] }, NOW));
         check(&away, "bad", &["MySQL cannot be reached since", "last proof", "no answer"]);
+        away.health.insert("mysql".into(), (Health { component: "mysql".into(), state: HealthState::Down, messages: vec!["`log_bin` is OFF".into()] }, NOW));
+        check(&away, "bad", &["MySQL cannot be followed since", "`log_bin` is OFF"]);
 
         check(&picture([]), "unknown", &["No tables are watched"]);
     }

@@ -206,7 +206,7 @@ pub fn view(id: &TableId, table: &TableState, applies: bool, now: i64) -> TableV
         pending: table.pending,
         verified_through: verified(table),
         findings: FindingCounts { total: table.open_total(), missing: open(Verdict::Missing), extra: open(Verdict::Extra), changed: open(Verdict::Changed) },
-        unverified: table.unverified.iter().map(|entry: &state::Unverified| UnverifiedView { columns: entry.columns.clone(), reason: entry.reason.clone() }).collect(),
+        unverified: table.unjudged().map(|entry: &state::Unverified| UnverifiedView { columns: entry.columns.clone(), reason: entry.reason.clone() }).collect(),
         notes: table.notes.clone(),
         representation_only: table.representation_only.clone(),
         stopped: table.stopped.clone(),
