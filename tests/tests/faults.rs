@@ -182,3 +182,21 @@ async fn a_table_that_cannot_be_applied_stops_alone_and_says_so() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(agent.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_table_that_may_not_be_read_says_so_and_holds_up_no_other() {
+    let pair = Pair::shared("closed").await;
+    for name in ["a", "b"] {
+        pair.on_source(&[&format!("CREATE TABLE {name} (id INT PRIMARY KEY)"), &format!("INSERT INTO {name} VALUES (1), (2)")]).await;
+        pair.on_target(&[&format!("CREATE TABLE {name} (id INT PRIMARY KEY)"), &format!("INSERT INTO {name} VALUES (1), (2)")]).await;
+    }
+    let mut root = pair.target().await;
+    sqlx::raw_sql("ALTER TABLE a OWNER TO postgres; REVOKE ALL ON a FROM PUBLIC, closed").execute(&mut root).await.expect("the superuser may");
+    let mut agent = Agent::with(&pair, &[]).started().await;
+    let of = |tables: &Value, name: &str| table(tables, name).cloned().unwrap_or_default();
+    let tables = agent.wait_for("/api/v1/tables", |tables| of(tables, "b")["status"] == "in_sync" && of(tables, "a")["status"] == "unverified").await;
+    assert!(of(&tables, "a")["unverified"].to_string().contains("permission denied"), "{tables}");
+    sqlx::raw_sql("GRANT SELECT ON a TO closed").execute(&mut root).await.expect("the superuser may");
+    agent.wait_for("/api/v1/tables", |tables| of(tables, "a")["status"] == "in_sync").await;
+    assert_eq!(agent.stop().await, Some(0));
+}

@@ -6,7 +6,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 use plumbline_sdk::gtid::GtidSet;
 use plumbline_sdk::read::BlockSink;
-use plumbline_sdk::{Coordinate, Error, KeyRange, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
+use plumbline_sdk::{Error, KeyRange, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
 use std::sync::Arc;
 
 use crate::config::MysqlConfig;

@@ -54,7 +54,7 @@ fn peer(program: &str, pair: &Pair) -> Command {
         .arg("orders")
         .arg(format!("postgresql://postgres@127.0.0.1:{}/{}", pair.postgres_port, pair.name))
         .args(["orders", "-k", "id", "-j", "4"])
-        .args(["customer", "total", "placed", "status", "city", "note", "flags"].iter().flat_map(|column| ["-c", column]));
+        .args(["customer", "total", "placed", "status", "city", "note", "weight", "flags", "done"].iter().flat_map(|column| ["-c", column]));
     command
 }
 

@@ -15,14 +15,14 @@ use sqlx::Row as _;
 use crate::machine::{cpu, median};
 
 const TABLE: &str = "CREATE TABLE orders (id bigint PRIMARY KEY, customer int NOT NULL, total decimal(12,2) NOT NULL, placed datetime(3) NOT NULL, \
-     status varchar(10) NOT NULL, city varchar(40), note varchar(120), weight double, flags int unsigned, done tinyint(1))";
+     status varchar(10) NOT NULL, city varchar(40), note varchar(120), weight decimal(14,4), flags int unsigned, done smallint)";
 
 /// Rows of about 200 bytes from number `first`.
 pub fn fill(first: u64, rows: u64) -> String {
     format!(
         "INSERT INTO orders WITH RECURSIVE n AS (SELECT {first} i UNION ALL SELECT i + 1 FROM n WHERE i < {}) \
          SELECT i, i % 1000, i * 0.01, TIMESTAMP('2026-01-01') + INTERVAL i SECOND, ELT(1 + i % 3, 'new', 'paid', 'sent'), CONCAT('city ', i % 500), \
-         CONCAT(SHA2(i, 256), ' note ', i), i / 7, i % 256, i % 2 FROM n",
+         CONCAT(SHA2(i, 256), ' note ', i), ROUND(i / 7, 4), i % 256, i % 2 FROM n",
         first + rows - 1
     )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mysql_async::binlog::BinlogChecksumAlg;
 use mysql_async::binlog::events::Event as WireEvent;
 use plumbline_sdk::{
-    Batch, ChangeEvent, Coordinate, Error, Event, Gtid, Op, Partial, Position, Result, TableId, TableSchema, TransactionMark, TxnId,
+    Batch, ChangeEvent, Error, Event, Gtid, Op, Partial, Position, Result, TableId, TableSchema, TransactionMark, TxnId,
 };
 
 use crate::binlog::bytes::{Bytes, Malformed};
