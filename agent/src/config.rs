@@ -30,6 +30,9 @@ pub struct Config {
     pub mysql: MysqlSettings,
     pub postgres: PostgresSettings,
     pub source: SourceSettings,
+    pub kafka: KafkaSettings,
+    pub connect: ConnectSettings,
+    pub redis: RedisSettings,
     pub history: HistorySettings,
     pub checks: CheckSettings,
     pub stream: StreamSettings,
@@ -82,6 +85,40 @@ pub struct SourceSettings {
     pub heartbeat: Span,
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct KafkaSettings {
+    pub bootstrap_servers: Vec<String>,
+    pub topic_prefix: String,
+    pub group: String,
+    pub properties: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ConnectSettings {
+    pub url: String,
+    pub connector: String,
+    pub mysql_host: String,
+    pub mysql_port: u16,
+    pub mysql_user: String,
+    pub mysql_password: Secret,
+    pub bootstrap_servers: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct RedisSettings {
+    pub host: String,
+    pub port: u16,
+    pub username: String,
+    pub password: Secret,
+    pub url: Secret,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -207,12 +244,12 @@ pub fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-const SECRETS: [&str; 3] = ["MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN"];
+const SECRETS: [&str; 6] = ["MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN", "CONNECT_MYSQL_PASSWORD", "REDIS_PASSWORD", "REDIS_URL"];
+/// Sections whose variables are known by their own names, without `PLUMBLINE_`.
+const OWN_NAMES: [&str; 5] = ["mysql", "postgres", "kafka", "connect", "redis"];
 
 /// Variables that belong to the agent and are not settings of `default.toml`.
 const OTHERS: [&str; 1] = ["PLUMBLINE_CONFIG"];
-/// Variables of plugins that this version does not have yet: to go on without them would do something else than was asked for.
-const NOT_YET: [&str; 5] = ["KAFKA_BOOTSTRAP_SERVERS", "CONNECT_URL", "REDIS_HOST", "REDIS_URL", "REDIS_PORT"];
 
 /// Environment name to its place among the settings.
 fn names(settings: &Table) -> BTreeMap<String, Vec<String>> {
@@ -221,7 +258,7 @@ fn names(settings: &Table) -> BTreeMap<String, Vec<String>> {
         match value {
             Value::Table(section) => {
                 for inner in section.keys() {
-                    let prefix = if key == "mysql" || key == "postgres" { String::new() } else { "PLUMBLINE_".to_owned() };
+                    let prefix = if OWN_NAMES.contains(&key.as_str()) { String::new() } else { "PLUMBLINE_".to_owned() };
                     names.insert(format!("{prefix}{}_{}", key.to_uppercase(), inner.to_uppercase()), vec![key.clone(), inner.clone()]);
                 }
             }
@@ -280,17 +317,12 @@ fn overlay(settings: &mut Table, given: Table, place: &str, origin: &str) -> Res
 }
 
 fn refuse_unknown(environment: &[(String, String)], names: &BTreeMap<String, Vec<String>>) -> Result<()> {
-    for (name, value) in environment {
+    for (name, _) in environment {
         let secret_file = name.strip_suffix("_FILE").is_some_and(|secret| SECRETS.contains(&secret));
         if name.starts_with("PLUMBLINE_") && !names.contains_key(name) && !OTHERS.contains(&name.as_str()) && !secret_file && !name.starts_with("PLUMBLINE_TEST_") && !name.starts_with("PLUMBLINE_STACK_")
         {
             let known = names.keys().filter(|name| name.starts_with("PLUMBLINE_")).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return Err(Error::config(format!("unknown variable `{name}`; known: {known}, `PLUMBLINE_CONFIG`")));
-        }
-        if NOT_YET.contains(&name.as_str()) && !value.is_empty() {
-            return Err(Error::config(format!(
-                "`{name}` is set, but this version reads the binlog and keeps history in SQLite only; unset it, Kafka and Redis come with a later version"
-            )));
         }
     }
     Ok(())
@@ -344,7 +376,6 @@ mod tests {
         refused(None, &[("PLUMBLINE_APPLY", "maybe")], &["`PLUMBLINE_APPLY`", "maybe", "`true` or `false`"]);
         refused(None, &[("MYSQL_PORT", "x")], &["`MYSQL_PORT`", "whole number"]);
         refused(None, &[("PLUMBLINE_DISCOVERY_INTERVAL", "soon")], &["soon", "30s"]);
-        refused(None, &[("KAFKA_BOOTSTRAP_SERVERS", "k:9092")], &["`KAFKA_BOOTSTRAP_SERVERS`"]);
         refused(None, &[("MYSQL_PASSWORD_FILE", "/nowhere")], &["`MYSQL_PASSWORD_FILE`", "/nowhere"]);
     }
 
