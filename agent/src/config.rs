@@ -102,7 +102,6 @@ pub struct KafkaSettings {
 #[allow(missing_docs)]
 pub struct ConnectSettings {
     pub url: String,
-    pub connector: String,
     pub mysql_host: String,
     pub mysql_port: u16,
     pub mysql_user: String,
