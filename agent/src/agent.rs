@@ -26,7 +26,7 @@ use crate::validation::follow::Follower;
 /// A component that cannot be reached at the start is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until it is told to stop. `Rewound`: history lost its newest writes; a new start goes on from what it has.
 pub async fn run(config: Config) -> Result<()> {
     config.require_databases()?;
     let api_config = ApiConfig::of(&config)?;
@@ -59,19 +59,32 @@ pub async fn run(config: Config) -> Result<()> {
     tracing::info!(address = %config.listen, apply = config.apply, "listening: page, REST, /metrics and /docs");
 
     let parts = Parts { config: config.clone(), shared: Arc::clone(&shared), occurrences, stop: stop.clone(), commands };
-    let worked = tokio::spawn(work(parts, history, history_position));
+    let mut worked = tokio::spawn(work(parts, history, history_position));
     let mut stopping = stop.clone();
-    let _ = stopping.wait_for(|stop| *stop).await;
-    tracing::info!("stopping: draining what is queued");
-    match tokio::time::timeout(config.shutdown_deadline.0, worked).await {
+    // It ends by itself only where a new start is needed.
+    let by_itself = tokio::select! {
+        _ = stopping.wait_for(|stop| *stop) => None,
+        ended = &mut worked => Some(ended),
+    };
+    stop_in.send_replace(true);
+    let ended = match by_itself {
+        Some(ended) => Ok(ended),
+        None => {
+            tracing::info!("stopping: draining what is queued");
+            tokio::time::timeout(config.shutdown_deadline.0, worked).await
+        }
+    };
+    let mut result = Ok(());
+    match ended {
         Ok(Ok(Ok(()))) => tracing::info!("stopped in good order"),
+        Ok(Ok(Err(error))) if error.kind() == ErrorKind::Rewound => result = Err(error),
         Ok(Ok(Err(error))) => tracing::warn!(error = error.chain(), "stopped"),
         Ok(Err(_)) => tracing::error!("a part of the agent failed while stopping"),
         Err(_) => tracing::warn!("the deadline for draining has passed; the next start goes on from the stored position"),
     }
     traces.flush(Duration::from_secs(3)).await;
     let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
-    Ok(())
+    result
 }
 
 struct Parts {
@@ -92,6 +105,9 @@ async fn work(parts: Parts, history: Box<dyn History>, history_position: Option<
     {
         tracing::error!(error = error.chain(), "the line stopped: going on could lose or invent something");
         set_health(&shared, "line", HealthState::Down, vec![error.chain()]);
+        if error.kind() == ErrorKind::Rewound {
+            return result;
+        }
         // A person must look; the page and REST stay up to say so.
         let _ = stop.wait_for(|stop| *stop).await;
     }

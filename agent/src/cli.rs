@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use plumbline_sdk::{Error, Result};
+use plumbline_sdk::{Error, ErrorKind, Result};
 
 use crate::agent;
 use crate::config::{Config, LogFormat};
@@ -134,7 +134,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|cause| Error::fatal("no runtime could be started").caused_by(cause))?;
     runtime.block_on(async {
         match &arguments.command {
-            Command::Run { .. } => agent::run(config).await.map(|()| Outcome::Done),
+            Command::Run { .. } => match agent::run(config).await {
+                Err(error) if error.kind() == ErrorKind::Rewound => Err(start_anew(&error)),
+                ended => ended.map(|()| Outcome::Done),
+            },
             Command::CheckConfig => inspect::check_config(&config, arguments.json).await,
             Command::Discover => inspect::discover(&config, arguments.json).await,
             Command::Compare(compare) => compare::compare(&config, compare, arguments.json).await,
@@ -142,6 +145,20 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
             Command::Openapi | Command::Completions { .. } | Command::Plugins { .. } => Ok(Outcome::Done),
         }
     })
+}
+
+/// Becomes a new start of the same program, with the same arguments: what this one knows is ahead of what its history has. Returns only where
+/// that cannot be done.
+fn start_anew(error: &Error) -> Error {
+    use std::os::unix::process::CommandExt;
+    tracing::warn!(error = error.chain(), "starting anew from what history has");
+    // A store that goes back again and again must not keep a core busy.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
+    let program = std::env::current_exe().unwrap_or_else(|_| name.unwrap_or_default().into());
+    let cause = std::process::Command::new(program).args(arguments).exec();
+    Error::fatal("history went back, and the agent could not start anew: start it again").caused_by(cause)
 }
 
 /// Prints a text as data. A closed pipe is the reader's wish, not trouble.
