@@ -14,8 +14,7 @@ stack_up() {
     if running "$STACK/run/agent.pid" >/dev/null; then die "the stack in $STACK is up already; \`compose/stack status\` tells, \`compose/stack down\` stops it"; fi
     # However this ends before everything runs: nothing is left behind.
     trap 'stack_down' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    end_on_signals
     # Traffic of an earlier demo whose agent has ended.
     end "$STACK/run/traffic.pid"
     install_stack
