@@ -5,11 +5,16 @@
 POSTGRES_BIN=
 MYSQL_ROOT=$CACHE/mysql-$MYSQL_SERIES
 
-# install_stack [--for-tests]: may be called as often as one likes; does nothing where nothing is missing.
+# install_stack [--for-tests | --full]: may be called as often as one likes; does nothing where nothing is missing.
 install_stack() {
     alone install_pair "$@"
     find_postgres || die "PostgreSQL was installed, but its \`initdb\` was not found"
-    if [ "${1-}" = --for-tests ]; then install_services redis kafka connect jdbc prometheus; fi
+    case ${1-} in
+        '') ;;
+        --for-tests) install_services redis kafka connect jdbc prometheus ;;
+        --full) install_services redis kafka connect jdbc prometheus otlp ;;
+        *) die "\`$1\` is not known to install; known: --for-tests, --full" ;;
+    esac
 }
 
 # Runs one installation at a time; the lock goes with the subshell.

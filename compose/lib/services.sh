@@ -38,7 +38,7 @@ service_start() {
         port=$(free_port $(cat "$dir/$name.port" 2>/dev/null) $wish)
         printf '%s\n' "$port" >"$dir/$name.port"
         "${name}_spawn" "$dir" "$port"
-        if wait_until 90 "$dir/$name.pid" "${name}_answers" "$dir"; then return 0; fi
+        if wait_until 180 "$dir/$name.pid" "${name}_answers" "$dir"; then return 0; fi
         service_end "$dir" "$name"
     done
     tail -n 20 "$dir/$name.log" >&2
@@ -224,4 +224,11 @@ write_services_env() {
         esac
     done >"$dir/services.env.$$"
     mv "$dir/services.env.$$" "$dir/services.env"
+}
+
+# Sets what is written there; what it does not name is not taken from the caller's environment either.
+read_services_env() {
+    unset REDIS_HOST REDIS_PORT KAFKA_BOOTSTRAP_SERVERS CONNECT_URL PROMETHEUS_URL
+    # shellcheck source=/dev/null
+    . "$1/services.env"
 }
