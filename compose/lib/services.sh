@@ -95,7 +95,7 @@ otlp_spawn() {
     local http
     http=$(free_port)
     printf '%s\n' "$http" >"$1/otlp/http.port"
-    spawn "$1/otlp.pid" "$1/otlp.log" "$ROTEL" start --otlp-grpc-endpoint "127.0.0.1:$2" --otlp-http-endpoint "127.0.0.1:$http" \
+    spawn "$1/otlp.pid" "$1/otlp.log" env NO_COLOR=1 "$ROTEL" start --otlp-grpc-endpoint "127.0.0.1:$2" --otlp-http-endpoint "127.0.0.1:$http" \
         --exporter blackhole --debug-log traces --debug-log metrics --debug-log logs
 }
 
