@@ -5,6 +5,26 @@ say() { printf '%s\n' "$*" >&2; }
 step() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'stack: %s\n' "$*" >&2; exit 1; }
 
+# From here on a signal is an exit, so that the trap of EXIT is run however this ends.
+end_on_signals() {
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+# The process id files of what this command has started.
+SPAWNED=()
+
+# Should this command end early, what it has started ends with it; what ran before it stays.
+undo_early_end() {
+    trap 'end_spawned' EXIT
+    end_on_signals
+}
+
+end_spawned() {
+    local i
+    for ((i = ${#SPAWNED[@]} - 1; i >= 0; i--)); do end "${SPAWNED[i]}"; done
+}
+
 # Asks the kernel for a port of the loopback interface that nobody is bound to: the first wanted one that is free, else any.
 free_port() {
     perl -MSocket -e '
@@ -35,6 +55,7 @@ spawn() {
     shift 2
     if running "$pidfile" >/dev/null; then die "$(basename "$pidfile" .pid) runs already"; fi
     mkdir -p "$(dirname "$pidfile")" "$(dirname "$log")"
+    SPAWNED+=("$pidfile")
     # 9 is the lock of the stack's folder: a child must not hold it.
     setsid "$@" </dev/null >>"$log" 2>&1 9>&- &
     pid=$!
@@ -90,6 +111,20 @@ http_status() {
     exec 3>&-
     : "$version"
     printf '%s\n' "${status%$'\r'}"
+}
+
+# Whether somebody listens on a port of the loopback interface.
+tcp_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# tcp_line PORT TEXT: sends a line, prints the first line of the answer.
+tcp_line() {
+    local line
+    (
+        exec 3<>"/dev/tcp/127.0.0.1/$1"
+        printf '%s\r\n' "$2" >&3
+        IFS= read -r -t 5 line <&3
+        printf '%s\n' "${line%$'\r'}"
+    ) 2>/dev/null
 }
 
 # Root, or by way of sudo.

@@ -1,33 +1,41 @@
-# The whole of it: the pair, the sample, the agent and traffic, started and stopped together. Sourced by compose/stack.
+# The whole of it: the pair, the other parts, the sample, the agent and traffic, started and stopped together. Sourced by compose/stack.
 # shellcheck shell=bash
 #
-# STACK/servers   the pair (servers.sh)      STACK/agent   the agent's data folder
-# STACK/run       process ids                STACK/logs    what the agent, the traffic and the build said
+# STACK/servers   the pair (servers.sh)      STACK/services   the other parts (services.sh); `demo` has none of them
+# STACK/agent     the agent's data folder    STACK/logs       what the agent and the traffic said
+# STACK/run       process ids, and what this stack is made of
 
 AGENT=
+AGENT_SETTINGS=()
 
+# The parts that the agent is told about: names out of services.env and servers/env. Prometheus comes to the agent by itself.
+# The agent refuses Kafka and Redis until it knows them: then KAFKA_BOOTSTRAP_SERVERS CONNECT_URL DEBEZIUM_USER DEBEZIUM_PASSWORD
+# REDIS_HOST REDIS_PORT are to be added to this line, and nothing else is to be done.
+AGENT_IS_TOLD="OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_PROTOCOL"
+
+# stack_up PART...: the pair, those parts, the sample, the agent, traffic.
 stack_up() {
-    local traffic=$1
     mkdir -p "$STACK"
     exec 9>>"$STACK/lock"
     flock -n 9 || die "another command is at work in $STACK"
     if running "$STACK/run/agent.pid" >/dev/null; then die "the stack in $STACK is up already; \`compose/stack status\` tells, \`compose/stack down\` stops it"; fi
     # However this ends before everything runs: nothing is left behind.
     trap 'stack_down' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    end_on_signals
     # Traffic of an earlier demo whose agent has ended.
     end "$STACK/run/traffic.pid"
     install_stack
+    [ $# -eq 0 ] || install_services "$@"
     build_agent
+    mkdir -p "$STACK/run"
+    printf '%s\n' "$@" >"$STACK/run/parts"
     step "starting MySQL and PostgreSQL"
     servers_start "$STACK/servers" no 13306 15432
     load_sample
+    services_start "$STACK/services" yes "$@"
     start_agent
-    if [ "$traffic" = yes ]; then
-        step "starting traffic"
-        PLUMBLINE_STACK_DIR=$STACK spawn "$STACK/run/traffic.pid" "$STACK/logs/traffic.log" "$COMPOSE/stack" traffic
-    fi
+    step "starting traffic"
+    PLUMBLINE_STACK_DIR=$STACK spawn "$STACK/run/traffic.pid" "$STACK/logs/traffic.log" "$COMPOSE/stack" traffic
     exec 9>&-
 }
 
@@ -38,6 +46,7 @@ stack_down() {
         if running "$STACK/run/$name.pid" >/dev/null; then step "stopping $name"; fi
         end "$STACK/run/$name.pid" TERM 30
     done
+    services_stop "$STACK/services"
     if running "$STACK/servers/mysql.pid" >/dev/null || running "$STACK/servers/pg.pid" >/dev/null; then step "stopping MySQL and PostgreSQL"; fi
     servers_stop "$STACK/servers"
 }
@@ -86,20 +95,39 @@ start_agent() {
     . "$STACK/servers/env"
     # shellcheck disable=SC2046
     port=$(free_port $(cat "$STACK/run/port" 2>/dev/null) 8000)
-    printf '%s\n' "$port" >"$STACK/run.port"
-    mkdir -p "$STACK/run" && mv "$STACK/run.port" "$STACK/run/port"
+    printf '%s\n' "$port" >"$STACK/run/port.new"
+    mv "$STACK/run/port.new" "$STACK/run/port"
+    tell_prometheus "$port"
+    agent_settings "$port"
     step "starting the agent on 127.0.0.1:$port"
     spawn "$STACK/run/agent.pid" "$STACK/logs/agent.log" \
         env -u KAFKA_BOOTSTRAP_SERVERS -u CONNECT_URL -u REDIS_HOST -u REDIS_PORT -u REDIS_URL -u REDIS_USERNAME -u REDIS_PASSWORD \
-        MYSQL_HOST="$MYSQL_HOST" MYSQL_PORT="$MYSQL_PORT" MYSQL_USER="$MYSQL_USER" MYSQL_PASSWORD="$MYSQL_PASSWORD" MYSQL_DATABASE="$MYSQL_DATABASE" \
-        POSTGRES_HOST="$POSTGRES_HOST" POSTGRES_PORT="$POSTGRES_PORT" POSTGRES_USER="$POSTGRES_USER" POSTGRES_PASSWORD="$POSTGRES_PASSWORD" \
-        POSTGRES_DATABASE="$POSTGRES_DATABASE" POSTGRES_SCHEMA="$POSTGRES_SCHEMA" \
-        PLUMBLINE_APPLY=true PLUMBLINE_DATA_DIR="$STACK/agent" PLUMBLINE_LISTEN="127.0.0.1:$port" \
-        "$AGENT" run
+        "${AGENT_SETTINGS[@]}" "$AGENT" run
     wait_until 60 "$STACK/run/agent.pid" agent_ready "$port" || {
         tail -n 20 "$STACK/logs/agent.log" >&2
         die "the agent did not become ready (its log: $STACK/logs/agent.log)"
     }
+}
+
+# Sets AGENT_SETTINGS: the agent's environment, as NAME=VALUE.
+agent_settings() {
+    local name
+    AGENT_SETTINGS=(PLUMBLINE_APPLY=true "PLUMBLINE_DATA_DIR=$STACK/agent" "PLUMBLINE_LISTEN=127.0.0.1:$1")
+    # shellcheck source=/dev/null
+    . "$STACK/servers/env"
+    read_services_env "$STACK/services"
+    for name in MYSQL_HOST MYSQL_PORT MYSQL_USER MYSQL_PASSWORD MYSQL_DATABASE \
+        POSTGRES_HOST POSTGRES_PORT POSTGRES_USER POSTGRES_PASSWORD POSTGRES_DATABASE POSTGRES_SCHEMA $AGENT_IS_TOLD; do
+        [ -z "${!name-}" ] || AGENT_SETTINGS+=("$name=${!name}")
+    done
+}
+
+# Whom Prometheus scrapes, where it is one of the parts.
+tell_prometheus() {
+    local targets=$STACK/services/prometheus/targets
+    [ -d "$targets" ] || return 0
+    printf '[{"targets": ["127.0.0.1:%s"]}]\n' "$1" >"$targets/agent.new"
+    mv "$targets/agent.new" "$targets/agent.json"
 }
 
 agent_ready() { [ "$(http_status "127.0.0.1:$1" /readyz)" = 200 ]; }
@@ -116,9 +144,21 @@ show_addresses() {
   metrics       $url/metrics
   MySQL         MYSQL_PWD=app $MYSQL_CLIENT -uapp -h127.0.0.1 -P$MYSQL_PORT shop
   PostgreSQL    PGPASSWORD=plumbline $POSTGRES_CLIENT -h 127.0.0.1 -p $POSTGRES_PORT -U plumbline plumbline
-  logs          compose/stack logs [mysql|postgres|agent|traffic]
 EOF
+    show_services
+    address logs "compose/stack logs [NAME]"
 }
+
+show_services() {
+    read_services_env "$STACK/services"
+    address Kafka "${KAFKA_BOOTSTRAP_SERVERS-}"
+    address Connect "${CONNECT_URL:+$CONNECT_URL/connectors}"
+    address Redis "${REDIS_PORT:+$REDIS_HOST:$REDIS_PORT}"
+    address Prometheus "${PROMETHEUS_URL:+$PROMETHEUS_URL/graph}"
+    if running "$STACK/services/otlp.pid" >/dev/null; then address traces "to $OTEL_EXPORTER_OTLP_ENDPOINT; what arrives: compose/stack logs otlp"; fi
+}
+
+address() { [ -z "$2" ] || printf '  %-13s %s\n' "$1" "$2"; }
 
 # Stays until Ctrl-C, or until the agent ends by itself; the trap of `stack_up` then stops everything.
 stay() {
@@ -143,7 +183,7 @@ cmd_demo() {
             *) die "\`$1\` is not known to demo; known: --detach, --data-dir DIR" ;;
         esac
     done
-    stack_up yes
+    stack_up
     show_addresses
     [ "$detach" = yes ] || stay
     trap - EXIT
@@ -152,7 +192,10 @@ cmd_demo() {
 
 cmd_up() {
     [ $# -eq 0 ] || die "\`up\` takes no arguments"
-    stack_up no
+    local parts=(redis kafka connect jdbc prometheus)
+    # Only the receiver of traces is no matter of the stack's life: without it the agent sends none.
+    if (install_services otlp); then parts+=(otlp); else say "there will be no receiver of traces"; fi
+    stack_up "${parts[@]}"
     show_addresses
     trap - EXIT
     printf '  to stop       compose/stack down\n\n'
@@ -166,6 +209,7 @@ cmd_down() {
     case ${1-} in
         '') ;;
         --delete)
+            services_remove "$STACK/services"
             servers_remove "$STACK/servers"
             rm -rf "$STACK"/{agent,run,logs,sample.ready,lock}
             rmdir "$STACK" 2>/dev/null || true
@@ -174,36 +218,50 @@ cmd_down() {
     esac
 }
 
-# Exits with 0 when the agent and both servers run, else with 3.
+# Exits with 0 when all runs that this stack is made of, else with 3. Traffic may come and go.
 cmd_status() {
-    local all=0 name file at pid
-    while read -r name file at; do
+    local all=0 name file port at pid
+    while read -r name file port at; do
         if pid=$(running "$file"); then
-            printf '%-10s running   pid %-7s %6s MB   %s\n' "$name" "$pid" "$(memory "$pid")" "$at"
-        else
+            printf '%-10s running   pid %-7s %6s MB   %s\n' "$name" "$pid" "$(memory "$pid")" "$at$(cat "$port" 2>/dev/null || true)"
+        elif belongs "$name"; then
             printf '%-10s stopped\n' "$name"
             [ "$name" = traffic ] || all=3
         fi
     done <<EOF
-mysql $STACK/servers/mysql.pid 127.0.0.1:$(cat "$STACK/servers/mysql.port" 2>/dev/null || true)
-postgres $STACK/servers/pg.pid 127.0.0.1:$(cat "$STACK/servers/pg.port" 2>/dev/null || true)
-agent $STACK/run/agent.pid http://127.0.0.1:$(cat "$STACK/run/port" 2>/dev/null || true)/
-traffic $STACK/run/traffic.pid
+mysql $STACK/servers/mysql.pid $STACK/servers/mysql.port 127.0.0.1:
+postgres $STACK/servers/pg.pid $STACK/servers/pg.port 127.0.0.1:
+redis $STACK/services/redis.pid $STACK/services/redis.port 127.0.0.1:
+otlp $STACK/services/otlp.pid $STACK/services/otlp.port 127.0.0.1:
+kafka $STACK/services/kafka.pid $STACK/services/kafka.port 127.0.0.1:
+connect $STACK/services/connect.pid $STACK/services/connect.port http://127.0.0.1:
+prometheus $STACK/services/prometheus.pid $STACK/services/prometheus.port http://127.0.0.1:
+agent $STACK/run/agent.pid $STACK/run/port http://127.0.0.1:
+traffic $STACK/run/traffic.pid -
 EOF
     printf 'data in %s, software in %s\n' "$STACK" "$CACHE"
     return $all
+}
+
+# Whether a part belongs to this stack: all of them to one of `up`, without services to one of `demo`.
+belongs() {
+    case $1 in
+        mysql | postgres | agent | traffic) ;;
+        *) grep -qsx "$1" "$STACK/run/parts" ;;
+    esac
 }
 
 memory() { awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/$1/status" 2>/dev/null || true; }
 
 cmd_logs() {
     local name file
-    for name in ${1:-mysql postgres agent traffic}; do
+    for name in ${1:-mysql postgres "${SERVICES[@]}" agent traffic}; do
         case $name in
             mysql) file=$STACK/servers/mysql.log ;;
             postgres) file=$STACK/servers/pg.log ;;
             agent | traffic) file=$STACK/logs/$name.log ;;
-            *) die "there is no log \`$name\`; known: mysql, postgres, agent, traffic" ;;
+            redis | otlp | kafka | connect | prometheus) file=$STACK/services/$name.log ;;
+            *) die "there is no log \`$name\`; known: mysql, postgres, redis, otlp, kafka, connect, prometheus, agent, traffic" ;;
         esac
         [ -f "$file" ] || continue
         if [ $# -gt 0 ]; then cat "$file"; else printf -- '---- %s\n' "$file"; tail -n 20 "$file"; fi

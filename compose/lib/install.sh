@@ -1,21 +1,34 @@
-# Installs what is missing: PostgreSQL and tools as Debian packages, MySQL and Prometheus unpacked into the cache.
+# Installs what is missing: PostgreSQL and tools as Debian packages, everything else unpacked into the cache.
 # No service of a package is left running, no system cluster is made, nothing is mounted. Sourced by compose/stack.
 # shellcheck shell=bash
 
 POSTGRES_BIN=
 MYSQL_ROOT=$CACHE/mysql-$MYSQL_SERIES
 
-# install_stack [--for-tests]: may be called as often as one likes; does nothing where nothing is missing.
+# install_stack [--for-tests | --full]: may be called as often as one likes; does nothing where nothing is missing.
 install_stack() {
+    alone install_pair "$@"
+    find_postgres || die "PostgreSQL was installed, but its \`initdb\` was not found"
+    case ${1-} in
+        '') ;;
+        --for-tests) install_services redis kafka connect jdbc prometheus ;;
+        --full) install_services redis kafka connect jdbc prometheus otlp ;;
+        *) die "\`$1\` is not known to install; known: --for-tests, --full" ;;
+    esac
+}
+
+# Runs one installation at a time; the lock goes with the subshell.
+alone() {
     mkdir -p "$CACHE/bin"
     (
-        # One installation at a time; the lock goes with this subshell.
         flock -n 8 || { say "waiting for another installation"; flock 8; }
-        install_packages "$@"
-        install_mysql
-        if [ "${1-}" = --for-tests ]; then install_prometheus; fi
+        "$@"
     ) 8>"$CACHE/lock"
-    find_postgres || die "PostgreSQL was installed, but its \`initdb\` was not found"
+}
+
+install_pair() {
+    install_packages "$@"
+    install_mysql
 }
 
 # Sets POSTGRES_BIN: the pinned major version, else the newest that is there.
@@ -39,9 +52,14 @@ install_packages() {
         command -v chromedriver >/dev/null || missing+=(chromium-driver)
         command -v cc >/dev/null || missing+=(build-essential)
     fi
-    [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || die "this needs Debian's apt-get for: ${missing[*]} (elsewhere use compose.yaml with Docker)"
-    step "installing ${missing[*]}"
+    apt_install "${missing[@]}"
+}
+
+# apt_install PACKAGE...: as Debian packages, with no service started. No package is no work.
+apt_install() {
+    [ $# -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "this needs Debian's apt-get for: $* (elsewhere use compose.yaml with Docker)"
+    step "installing $*"
     (
         trap restore_services EXIT
         trap 'exit 130' INT TERM HUP
@@ -49,8 +67,8 @@ install_packages() {
         export DEBIAN_FRONTEND=noninteractive
         apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null 8>&-; }
         apt_get update >"$CACHE/apt.log" 2>&1 || say "\`apt-get update\` did not succeed; going on with the lists that are there"
-        apt_get install -y --no-install-recommends "${missing[@]}" >>"$CACHE/apt.log" 2>&1 ||
-            { tail -n 20 "$CACHE/apt.log" >&2; die "apt-get could not install: ${missing[*]}"; }
+        apt_get install -y --no-install-recommends "$@" >>"$CACHE/apt.log" 2>&1 ||
+            { tail -n 20 "$CACHE/apt.log" >&2; die "apt-get could not install: $*"; }
     )
 }
 
@@ -128,22 +146,4 @@ write_wrapper() {
     } >"$CACHE/bin/.$name.$$"
     chmod 755 "$CACHE/bin/.$name.$$"
     mv "$CACHE/bin/.$name.$$" "$CACHE/bin/$name"
-}
-
-# Prometheus and promtool are plain programs; the package's service is never installed.
-install_prometheus() {
-    [ ! -x "$CACHE/prometheus/usr/bin/promtool" ] || return 0
-    step "unpacking Prometheus into the cache"
-    local folder=$CACHE/prometheus.unpacking
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    (
-        cd "$folder"
-        apt-get -q -o APT::Sandbox::User=root download prometheus >"$CACHE/prometheus.log" 2>&1 </dev/null 8>&- ||
-            { as_root apt-get -q -o DPkg::Lock::Timeout=300 update && apt-get -q download prometheus; } >>"$CACHE/prometheus.log" 2>&1 </dev/null 8>&- ||
-            { tail -n 20 "$CACHE/prometheus.log" >&2; die "apt-get could not download prometheus"; }
-        dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb
-    )
-    rm -rf "$CACHE/prometheus"
-    mv "$folder" "$CACHE/prometheus"
 }

@@ -17,6 +17,10 @@ servers_start() {
         make_users "$dir"
         : >"$dir/users.ready"
     fi
+    if [ ! -e "$dir/debezium.ready" ]; then
+        make_debezium_user "$dir"
+        : >"$dir/debezium.ready"
+    fi
     if [ "$2" = yes ] && [ ! -e "$dir/dev.ready" ]; then
         make_dev_users "$dir"
         : >"$dir/dev.ready"
@@ -46,7 +50,7 @@ servers_remove() {
     local sockets
     sockets=$(mysql_sockets "$dir")
     case $sockets in "$dir"/*) ;; *) rm -rf "$sockets" ;; esac
-    rm -rf "$dir"/{mysql,pg} "$dir"/{mysql,pg}.{log,port} "$dir"/{mysql,pg,users,dev}.ready "$dir"/{pg-superuser,env,init.log}
+    rm -rf "$dir"/{mysql,pg} "$dir"/{mysql,pg}.{log,port} "$dir"/{mysql,pg,users,debezium,dev}.ready "$dir"/{pg-superuser,env,init.log}
     rmdir "$dir" 2>/dev/null || true
 }
 
@@ -192,13 +196,23 @@ SQL
     PGDB=plumbline postgres_root "$dir" -c 'ALTER SCHEMA public OWNER TO plumbline'
 }
 
-# For developing: `dev` may do everything on both sides, and `plumbline` may read every database.
+# The user of Debezium's connector: what it asks for, so that the agent's own user need not have it.
+make_debezium_user() {
+    mysql_root "$1" <<'SQL'
+CREATE USER IF NOT EXISTS debezium@'%' IDENTIFIED BY 'debezium';
+GRANT SELECT ON shop.* TO debezium@'%';
+GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, SHOW DATABASES ON *.* TO debezium@'%';
+SQL
+}
+
+# For developing: `dev` may do everything on both sides, `plumbline` and `debezium` may read every database.
 make_dev_users() {
     local dir=$1
     mysql_root "$dir" <<'SQL'
 CREATE USER IF NOT EXISTS dev@'%' IDENTIFIED BY 'dev';
 GRANT ALL PRIVILEGES ON *.* TO dev@'%' WITH GRANT OPTION;
 GRANT SELECT ON *.* TO plumbline@'%';
+GRANT SELECT ON *.* TO debezium@'%';
 SQL
     postgres_root "$dir" <<'SQL'
 SELECT 'CREATE ROLE dev SUPERUSER LOGIN' WHERE to_regrole('dev') IS NULL \gexec
@@ -213,6 +227,7 @@ write_env() {
             MYSQL_HOST 127.0.0.1 MYSQL_PORT "$(cat "$dir/mysql.port")" \
             MYSQL_USER plumbline MYSQL_PASSWORD plumbline MYSQL_DATABASE shop \
             MYSQL_APP_USER app MYSQL_APP_PASSWORD app \
+            DEBEZIUM_USER debezium DEBEZIUM_PASSWORD debezium \
             MYSQL_ROOT_SOCKET "$(mysql_sockets "$dir")/mysql.sock" MYSQL_CLIENT "$CACHE/bin/mysql" \
             POSTGRES_HOST 127.0.0.1 POSTGRES_PORT "$(cat "$dir/pg.port")" \
             POSTGRES_USER plumbline POSTGRES_PASSWORD plumbline POSTGRES_DATABASE plumbline POSTGRES_SCHEMA public \

@@ -9,7 +9,12 @@ print_env() {
         PLUMBLINE_TEST_MYSQL_ROOT "$MYSQL_ROOT" \
         PLUMBLINE_TEST_PG_BIN "$POSTGRES_BIN" \
         PLUMBLINE_TEST_PG_USER "$(postgres_user)" \
-        PLUMBLINE_TEST_PROMETHEUS "$CACHE/prometheus/usr/bin/prometheus" \
+        PLUMBLINE_TEST_REDIS_SERVER "$REDIS_SERVER" \
+        PLUMBLINE_TEST_REDIS_CLI "$(command -v redis-cli || true)" \
+        PLUMBLINE_TEST_JAVA "$JAVA" \
+        PLUMBLINE_TEST_KAFKA_CLASSPATH "$KAFKA_JARS/*" \
+        PLUMBLINE_TEST_CONNECT_PLUGIN_PATH "$DEBEZIUM_MYSQL,$DEBEZIUM_JDBC" \
+        PLUMBLINE_TEST_PROMETHEUS "$PROMETHEUS" \
         PLUMBLINE_TEST_PROMTOOL "$CACHE/prometheus/usr/bin/promtool" \
         PLUMBLINE_TEST_CHROMIUM "$(command -v chromium || true)" \
         PLUMBLINE_TEST_CHROMEDRIVER "$(command -v chromedriver || true)"
