@@ -175,6 +175,7 @@ fn kind(error: &Error) -> &'static str {
         ErrorKind::Config => "config",
         ErrorKind::Disconnected => "disconnected",
         ErrorKind::Rejected => "rejected",
+        ErrorKind::Rewound => "rewound",
         ErrorKind::Fatal => "fatal",
     }
 }

@@ -41,7 +41,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match error.kind() {
             ErrorKind::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
-            ErrorKind::Disconnected | ErrorKind::Config => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Disconnected | ErrorKind::Config | ErrorKind::Rewound => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Fatal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.chain())

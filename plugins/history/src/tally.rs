@@ -107,6 +107,33 @@ pub(crate) fn newest(batch: &Batch, stored: Option<&Position>, tally: &Tally, be
     kept
 }
 
+/// Microseconds of a day.
+pub(crate) const DAY_MICROS: i64 = 86_400_000_000;
+
+/// What the batch adds to the counters of each UTC day (counted from 1970) of which counters are kept, by the time of commit.
+/// A commit time after tomorrow is wrong, and counts as today.
+pub(crate) fn by_day(batch: &Batch, stored: Option<&Position>, tally: &Tally, today: i64, keep_days: u32) -> Vec<(i64, BTreeMap<TableId, OpCounts>)> {
+    let day_of = |micros: i64| Some(micros.div_euclid(DAY_MICROS)).filter(|day| *day <= today + 1).unwrap_or(today);
+    let mut days = batch.transactions.iter().map(|mark| day_of(mark.commit_micros));
+    let Some(first) = days.next() else { return Vec::new() };
+    let oldest = today - i64::from(keep_days);
+    if days.all(|day| day == first) {
+        // The usual case: no second look at the events.
+        let counts = tally.counts.clone();
+        return if first < oldest || counts.is_empty() { Vec::new() } else { vec![(first, counts)] };
+    }
+    let mut by_day: BTreeMap<i64, Counts> = BTreeMap::new();
+    for mark in &batch.transactions {
+        let day = day_of(mark.commit_micros);
+        let mut changes = batch.new_changes(mark, stored).peekable();
+        if day >= oldest && changes.peek().is_some() {
+            let counts = by_day.entry(day).or_default();
+            changes.for_each(|change| counts.add(change));
+        }
+    }
+    by_day.into_iter().map(|(day, counts)| (day, counts.by_table())).collect()
+}
+
 /// The batch's position if the history gets further by it.
 fn newer<'a>(batch: Option<&'a Position>, stored: Option<&Position>) -> Result<Option<&'a Position>> {
     let (Some(new), Some(old)) = (batch, stored) else { return Ok(batch) };

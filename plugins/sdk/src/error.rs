@@ -15,6 +15,9 @@ pub enum ErrorKind {
     Disconnected,
     /// This one thing (a table, a request) was refused; the rest goes on.
     Rejected,
+    /// The store stands behind what it told earlier (it lost its tail, failed over, or an older copy was put back), and nothing was written:
+    /// connect again, ask its `position`, and start the stream again from there. To write the same batch again would leave a hole.
+    Rewound,
     /// Going on could lose or invent something: stop, say so, wait for a person.
     Fatal,
 }
@@ -44,6 +47,10 @@ impl Error {
     /// This one thing was refused.
     pub fn rejected(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Rejected, message)
+    }
+    /// The store went back: the stream must start again from its position.
+    pub fn rewound(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Rewound, message)
     }
     /// Going on could lose or invent something.
     pub fn fatal(message: impl Into<String>) -> Self {

@@ -54,7 +54,8 @@ pub trait Sink: Send {
     /// How far this sink has got; None: it has nothing yet, or keeps no position. Asked after `connect`.
     async fn position(&mut self) -> Result<Option<Position>>;
     /// Writes a batch. `Ok`: durable. The same batch, or one that overlaps, may come again: what is already there is skipped
-    /// transaction by transaction.
+    /// transaction by transaction. `Rewound` (from here and from `connect`): the sink lost what it had taken; after the next `connect`,
+    /// `position` says from where the stream must start again.
     async fn write(&mut self, batch: &Batch) -> Result<()>;
     /// Ends the connection in good order.
     async fn close(&mut self) -> Result<()>;
@@ -170,6 +171,17 @@ pub struct Remembered {
     pub verified: Vec<(TableId, Verified)>,
 }
 
+/// What one table did on one day, by the time at which the source committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DailyCounts {
+    /// The UTC day, `2026-01-31`.
+    pub day: String,
+    /// Which table.
+    pub table: TableId,
+    /// Its counters of that day.
+    pub counts: OpCounts,
+}
+
 /// A sink that can also be asked what it was told, and that stores position and counters atomically with it.
 ///
 /// One write is one transaction with a compare-and-set on (epoch, previous position): a second agent that opens the same history
@@ -180,6 +192,10 @@ pub trait History: Sink {
     async fn remembered(&mut self) -> Result<Remembered>;
     /// Keeps what was proved of a table.
     async fn keep_verified(&mut self, table: &TableId, verified: &Verified) -> Result<()>;
+    /// What the set-up of the store could do better, one sentence each, as of the last `connect`. Nothing here stops the line.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// A second handle on the same history, for the API to read while the line writes.
     fn reader(&self) -> Box<dyn HistoryReader>;
 }
@@ -193,6 +209,10 @@ pub trait HistoryReader: Send + Sync {
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<StoredFinding>>;
     /// How many findings are open, by table and verdict.
     async fn open_findings(&self) -> Result<Vec<(TableId, Verdict, u64)>>;
+    /// Counters by table and day, newest day first. None: this history keeps none.
+    async fn daily(&self) -> Result<Option<Vec<DailyCounts>>> {
+        Ok(None)
+    }
 }
 
 /// What a validator wants to see.

@@ -1,7 +1,7 @@
 //! The file: opened by one agent at a time, of a format that this version knows, under an epoch of its own.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::error::classify;
 use super::{Durability, SqliteHistoryConfig};
+use crate::folder;
 
 /// `MIGRATIONS[n]` leads from format `n` to `n + 1`; each runs in one transaction together with the new number.
 const MIGRATIONS: [&str; 1] = [include_str!("v1.sql")];
@@ -47,11 +48,7 @@ pub(super) fn path(config: &SqliteHistoryConfig) -> PathBuf {
 
 /// Takes the data folder for this process.
 pub(super) fn lock(config: &SqliteHistoryConfig) -> Result<DataLock> {
-    let folder = config.data_dir.display();
-    let refused = |error: io::Error, what: &str| {
-        Error::config(format!("the data folder `{folder}` {what}: mend that, or name another one in `PLUMBLINE_DATA_DIR`")).caused_by(error)
-    };
-    std::fs::create_dir_all(&config.data_dir).map_err(|error| refused(error, "cannot be created"))?;
+    folder::create(&config.data_dir)?;
     let path = config.data_dir.join("history.lock");
     let mut file = OpenOptions::new()
         .create(true)
@@ -59,15 +56,16 @@ pub(super) fn lock(config: &SqliteHistoryConfig) -> Result<DataLock> {
         .read(true)
         .write(true)
         .open(&path)
-        .map_err(|error| refused(error, "cannot be written"))?;
+        .map_err(|error| folder::refused(&config.data_dir, error, "cannot be written"))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
             return Err(Error::config(format!(
-                "another agent (process {}) holds the history in `{folder}`: stop it, or give this one a folder of its own in `PLUMBLINE_DATA_DIR`",
-                pid.trim()
+                "another agent (process {}) holds the history in `{}`: stop it, or give this one a folder of its own in `PLUMBLINE_DATA_DIR`",
+                pid.trim(),
+                config.data_dir.display()
             )));
         }
         // A file system without locks: the epoch still fences one of two agents, only later.
@@ -182,42 +180,6 @@ pub(super) fn fenced(path: &Path) -> Error {
         "another agent has taken over the history `{}`: this one writes nothing more; stop one of the two, or give it a folder of its own in `PLUMBLINE_DATA_DIR`",
         path.display()
     ))
-}
-
-/// The secret of the key hashes: a file beside the history, so that a copy of the history alone gives no key away.
-pub(super) async fn secret(conn: &mut SqliteConnection, config: &SqliteHistoryConfig) -> Result<[u8; 32]> {
-    let path = config.data_dir.join("history.secret");
-    let failed = |error: io::Error| {
-        Error::disconnected(format!("the secret of the key hashes `{}` cannot be read or written", path.display())).caused_by(error)
-    };
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            if let Ok(secret) = <[u8; 32]>::try_from(bytes) {
-                return Ok(secret);
-            }
-            tracing::warn!(file = %path.display(), "the secret of the key hashes is not one: a new one is made, equal keys hash to something else from now on");
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    // SQLite's own generator, seeded by the system.
-    let bytes: Vec<u8> =
-        sqlx::query_scalar("SELECT randomblob(32)").fetch_one(conn).await.map_err(|error| classify(&self::path(config), error))?;
-    let secret = <[u8; 32]>::try_from(bytes).unwrap_or_default();
-    write_private(&path, &secret).map_err(failed)?;
-    Ok(secret)
-}
-
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&fresh)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(fresh, path)
 }
 
 /// SQLite's integers are signed; ours never get near the sign.

@@ -28,6 +28,7 @@ use serde::Deserialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use crate::folder;
 use crate::key_hash::KeyHasher;
 use crate::tally::{Tally, newest, tally};
 use error::classify;
@@ -168,10 +169,10 @@ impl Sink for SqliteHistory {
         if self.lock.is_none() {
             self.lock = Some(file::lock(&self.config)?);
         }
-        let mut store = file::open(&self.config, self.epoch).await?;
+        let store = file::open(&self.config, self.epoch).await?;
         self.epoch = Some(store.epoch);
         if self.hasher.is_none() {
-            self.hasher = Some(KeyHasher::new(&file::secret(&mut store.conn, &self.config).await?));
+            self.hasher = Some(KeyHasher::new(&folder::secret(&self.config.data_dir)?));
         }
         self.store = Some(store);
         Ok(())
