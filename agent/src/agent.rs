@@ -39,6 +39,7 @@ pub async fn run(config: Config) -> Result<()> {
     let mut history = builtin::history(&config)?;
     // Without history there is nothing to go on from and nothing to show: an agent that cannot open it says so and ends.
     history.connect().await?;
+    let history_warnings = history.warnings();
     let remembered = history.remembered().await?;
     let history_position = remembered.position.clone();
     let (commands_in, commands) = mpsc::channel(64);
@@ -52,6 +53,9 @@ pub async fn run(config: Config) -> Result<()> {
         history: Arc::from(history.reader()),
         config: serde_json::to_value(&config).unwrap_or_default(),
     });
+    if !history_warnings.is_empty() {
+        set_health(&shared, "history-setup", HealthState::Warning, history_warnings);
+    }
     refresh_open(&shared).await;
     let metrics = Arc::new(Metrics::new(&config.pipeline, config.metrics.max_tables, traces.clone()));
     let occurrences = Arc::new(Occurrences::new(Arc::clone(&metrics), traces.clone()));

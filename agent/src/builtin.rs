@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
-use plumbline_history::{SqliteHistory, SqliteHistoryConfig};
+use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
 use plumbline_postgres::{
     ApplierConfig, ComparerConfig, PostgresApplier, PostgresComparer, PostgresConfig, PostgresReader, PreflightOptions, ReaderConfig,
@@ -26,12 +26,13 @@ pub struct BuiltIn {
 }
 
 /// Every compiled-in plugin.
-pub const PLUGINS: [BuiltIn; 5] = [
+pub const PLUGINS: [BuiltIn; 6] = [
     BuiltIn { name: Discovery::NAME, kind: "source", about: "finds the source's tables and tells when their shape changes" },
     BuiltIn { name: MysqlBinlog::NAME, kind: "source", about: "follows every change from MySQL's binlog" },
     BuiltIn { name: PostgresApplier::NAME, kind: "sink", about: "copies tables and applies every change to PostgreSQL" },
     BuiltIn { name: PostgresComparer::NAME, kind: "validator", about: "compares both sides' rows by canonical form" },
     BuiltIn { name: SqliteHistory::NAME, kind: "sink", about: "keeps position, counters, events and findings in SQLite" },
+    BuiltIn { name: RedisHistory::NAME, kind: "sink", about: "keeps position, counters, events and findings in Redis" },
 ];
 
 /// The schema of the target in which the applier keeps its progress.
@@ -83,8 +84,23 @@ pub fn validator() -> Result<Box<dyn Validator>> {
     Ok(Box::new(PostgresComparer::new(ComparerConfig::default())?))
 }
 
-/// The history that the settings ask for.
+/// The history that the settings ask for: Redis where it is named, else SQLite in the data folder.
 pub fn history(config: &Config) -> Result<Box<dyn History>> {
+    let redis = &config.redis;
+    if config.has_redis() {
+        let settings = RedisHistoryConfig {
+            url: Some(redis.url.clone()).filter(|url| !url.is_empty()),
+            host: redis.host.clone(),
+            port: redis.port,
+            username: redis.username.clone(),
+            password: redis.password.clone(),
+            data_dir: config.data_dir.clone(),
+            pipeline: config.pipeline.clone(),
+            keep_events: u64::from(config.history.keep_events),
+            ..RedisHistoryConfig::default()
+        };
+        return Ok(Box::new(RedisHistory::new(settings)?));
+    }
     let settings = SqliteHistoryConfig {
         data_dir: config.data_dir.clone(),
         pipeline: config.pipeline.clone(),

@@ -218,6 +218,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether history lives in Redis.
+    pub fn has_redis(&self) -> bool {
+        !self.redis.host.is_empty() || !self.redis.url.is_empty()
+    }
+
+    /// Whether changes come from Kafka.
+    pub fn has_kafka(&self) -> bool {
+        !self.kafka.bootstrap_servers.is_empty()
+    }
+
     /// What a command that needs the databases must have; the message names every missing setting.
     pub fn require_databases(&self) -> Result<()> {
         let missing: Vec<&str> = [
