@@ -138,8 +138,6 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(u8)]
 pub(super) enum Mood {
-    /// Carries all.
-    Whole = 0,
     /// Carries the question, and cuts when the answer comes.
     LoseAnswer = 1,
     /// Keeps the question until [`Wire::release`], while newer connections are carried.
