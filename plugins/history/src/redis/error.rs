@@ -40,8 +40,13 @@ impl Place {
     /// The server's error, or the way to it.
     pub(super) fn classify(&self, error: &RedisError) -> Error {
         let Self { at, user, pattern, .. } = self;
-        let detail = error.detail().unwrap_or_default();
-        let code = error.code().unwrap_or_default();
+        // Of a pipeline: the first that was refused.
+        let refused = error.clone().into_server_errors();
+        let first = refused.as_ref().and_then(|all| all.first()).map(|(_, error)| error);
+        let (code, detail) = match first {
+            Some(first) => (first.code(), first.details().unwrap_or_default()),
+            None => (error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
+        };
         let classified = match code {
             "OOM" => Error::disconnected(format!("Redis at `{at}` is full: raise its `maxmemory` or free some, the line waits and goes on by itself")),
             "LOADING" => Error::disconnected(format!("Redis at `{at}` is loading its data: the line waits and goes on by itself")),

@@ -49,15 +49,6 @@ impl Keys {
     pub(super) fn line(&self) -> &str {
         &self.all[0]
     }
-    pub(super) fn counts(&self) -> &str {
-        &self.all[1]
-    }
-    pub(super) fn tables(&self) -> &str {
-        &self.all[2]
-    }
-    pub(super) fn verified(&self) -> &str {
-        &self.all[3]
-    }
     pub(super) fn events(&self) -> &str {
         &self.all[4]
     }

@@ -413,7 +413,7 @@ impl Sink for RedisHistory {
 impl History for RedisHistory {
     async fn remembered(&mut self) -> Result<Remembered> {
         let mut conn = self.take_conn().await?;
-        let remembered = reader::remembered(&mut conn, &self.server, &self.keys).await?;
+        let remembered = reader::remembered(&mut conn, &self.server, &self.keys, &self.calls.remembered).await?;
         self.conn = Some(conn);
         Ok(remembered)
     }

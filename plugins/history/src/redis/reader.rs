@@ -14,6 +14,7 @@ use super::RedisHistoryConfig;
 use super::connect::Server;
 use super::keys::{Keys, table_name, table_of};
 use super::record;
+use super::script::Call;
 use super::store::FORMAT;
 use super::write::date;
 
@@ -214,17 +215,12 @@ fn by_table(fields: HashMap<String, u64>) -> Option<BTreeMap<TableId, OpCounts>>
 }
 
 /// All that is needed to go on after a start, as of one moment.
-pub(super) async fn remembered(conn: &mut MultiplexedConnection, server: &Server, keys: &Keys) -> Result<Remembered> {
+pub(super) async fn remembered(conn: &mut MultiplexedConnection, server: &Server, keys: &Keys, call: &Call) -> Result<Remembered> {
     type Sums = (Option<String>, Option<u64>, Option<u64>, Option<u64>);
     type All = (Sums, HashMap<String, u64>, BTreeMap<String, u8>, BTreeMap<String, String>);
     let unreadable = || Error::fatal(format!("the history in Redis at `{}` cannot be read: was it changed by another program?", server.name()));
-    let mut pipe = redis::pipe();
-    pipe.atomic();
-    pipe.cmd("HMGET").arg(keys.line()).arg(&["position", "records", "duplicates", "control"]);
-    for key in [keys.counts(), keys.tables(), keys.verified()] {
-        pipe.cmd("HGETALL").arg(key);
-    }
-    let (sums, counts, tables, verified): All = pipe.query_async(conn).await.map_err(|error| server.place.classify(&error))?;
+    // A script, not MULTI: a user with the rights that we name may not use that, and the driver does not survive its refusal.
+    let (sums, counts, tables, verified): All = call.send(conn, &call.begin(keys, &[])).await.map_err(|error| server.place.classify(&error))?;
     let (position, records, duplicates, control) = sums;
     let position = match position.as_deref() {
         None | Some("") => None,

@@ -4,7 +4,7 @@ use plumbline_sdk::plugin::{StoredEvent, StoredFinding};
 use plumbline_sdk::{Finding, Op};
 use sha2::{Digest, Sha256};
 
-use super::keys::{table_name, table_of};
+use super::keys::table_of;
 use crate::tally::KeptEvent;
 
 /// The first byte of every packed change.
@@ -63,11 +63,6 @@ pub(super) fn finding_of(id: u64, text: &str) -> Option<StoredFinding> {
     Some(StoredFinding { id, finding, found_micros: found.parse().ok()?, last_seen_micros: seen.parse().ok()?, resolved_micros })
 }
 
-/// The table of a packed change, for those that pack many of one table.
-pub(super) fn name_of(event: &KeptEvent) -> String {
-    table_name(&event.table)
-}
-
 #[cfg(test)]
 mod tests {
     use plumbline_sdk::TableId;
@@ -89,7 +84,7 @@ mod tests {
 
     fn packed(event: &KeptEvent) -> Vec<u8> {
         let mut bytes = Vec::new();
-        pack(event, &name_of(event), &mut bytes);
+        pack(event, &crate::redis::keys::table_name(&event.table), &mut bytes);
         bytes
     }
 

@@ -1,4 +1,4 @@
-//! The three calls that change a store. Each is one script, called by its hash: `EVALSHA`, and loaded again on `NOSCRIPT`.
+//! The calls on a store. Each is one script, called by its hash: `EVALSHA`, and loaded again on `NOSCRIPT`.
 //!
 //! Not a Redis Function: a function library stays on the server under a name that other versions of this agent, a `FUNCTION FLUSH` or a restored
 //! dump can replace under us. A hash names this very text, nothing is left behind, and an ACL user needs no more than `@scripting`.
@@ -19,12 +19,18 @@ pub(super) struct Calls {
     pub claim: Call,
     pub write: Call,
     pub verified: Call,
+    pub remembered: Call,
 }
 
 impl Calls {
     pub(super) fn new() -> Self {
         let call = |text| Call { script: Script::new(text), text };
-        Self { claim: call(include_str!("claim.lua")), write: call(include_str!("write.lua")), verified: call(include_str!("verified.lua")) }
+        Self {
+            claim: call(include_str!("claim.lua")),
+            write: call(include_str!("write.lua")),
+            verified: call(include_str!("verified.lua")),
+            remembered: call(include_str!("remembered.lua")),
+        }
     }
 }
 

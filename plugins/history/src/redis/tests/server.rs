@@ -98,6 +98,14 @@ impl RedisServer {
         self.try_call(command, args).unwrap_or_else(|error| panic!("`{command}` failed: {error}"))
     }
 
+    /// CPU that the server has used.
+    pub(super) fn cpu_seconds(&self) -> f64 {
+        let redis::Value::BulkString(text) = self.call("INFO", &["cpu"]) else { return f64::NAN };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let used = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok()).unwrap_or(f64::NAN);
+        used("used_cpu_user:") + used("used_cpu_sys:")
+    }
+
     /// A copy of what is on disk; the server must be down.
     pub(super) fn save_files(&self) -> TempDir {
         let copy = TempDir::new().expect("a folder");
@@ -138,8 +146,6 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(u8)]
 pub(super) enum Mood {
-    /// Carries all.
-    Whole = 0,
     /// Carries the question, and cuts when the answer comes.
     LoseAnswer = 1,
     /// Keeps the question until [`Wire::release`], while newer connections are carried.
