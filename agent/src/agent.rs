@@ -12,6 +12,7 @@ use crate::builtin;
 use crate::checks::{CheckPolicy, Checker, CheckerParts};
 use crate::clock;
 use crate::config::Config;
+use crate::connectors::care_for;
 use crate::copy::Copier;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
@@ -123,7 +124,8 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     let (news_in, news) = mpsc::channel(64);
     let (orders_in, orders) = mpsc::channel(64);
     let (checks_in, checks) = mpsc::channel(16);
-    let source = builtin::source(&config)?;
+    let schemas = Arc::clone(&shared);
+    let source = builtin::source(&config, Arc::new(move |id| schemas.picture().state.tables.get(id).filter(|table| !table.gone)?.schema.clone()))?;
     let readers = builtin::readers(&config)?;
     tokio::spawn(show_preflight(config.clone(), news_in.clone()));
     tokio::spawn(tick(Arc::clone(&shared), stop.clone()));
@@ -167,7 +169,10 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     };
     let (batches_in, batches) = mpsc::channel(pipeline::QUEUE);
     let (committed_in, committed) = watch::channel(None);
-    tokio::spawn(drive(source.stream, "mysql", resume, batches_in, committed, Arc::clone(&shared), stop.clone()));
+    if let Some(connector) = source.connector {
+        tokio::spawn(care_for(connector, Arc::clone(&shared), news_in.clone(), stop.clone()));
+    }
+    tokio::spawn(drive(source.stream, source.component, resume, batches_in, committed, Arc::clone(&shared), stop.clone()));
     tokio::spawn(tell_of_tables(source.discovery, news_in.clone(), Arc::clone(&shared), stop.clone()));
     let checker = Checker::new(CheckerParts {
         shared: Arc::clone(&shared),
@@ -245,6 +250,7 @@ async fn connect_applier(applier: &mut Box<dyn Applier>, shared: &Shared, mut st
 async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, news: mpsc::Sender<Vec<Event>>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     const WAIT: Duration = Duration::from_millis(500);
     let mut connected = false;
+    let mut answers = false;
     loop {
         let next = async {
             if !connected {
@@ -259,10 +265,19 @@ async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, news: mps
         };
         match next {
             Ok(Some(batch)) => {
+                let found: Vec<TableId> = batch.events.iter().filter_map(|event| if let Event::TableFound(schema) = event { Some(schema.id.clone()) } else { None }).collect();
                 if !batch.events.is_empty() && news.send(batch.events).await.is_err() {
                     break;
                 }
+                if !answers {
+                    answers = true;
+                    set_health(&shared, "mysql-discovery", HealthState::Up, Vec::new());
+                }
                 if !shared.picture().state.discovered && connected {
+                    // Whoever sees that discovery has looked sees its tables.
+                    while !found.iter().all(|id| shared.picture().state.tables.get(id).is_some_and(|table| table.schema.is_some())) && !*stop.borrow() {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
                     shared.picture().state.discovered = true;
                     shared.touch();
                 }
@@ -270,6 +285,8 @@ async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, news: mps
             Ok(None) => break,
             Err(error) => {
                 connected = false;
+                answers = false;
+                set_health(&shared, "mysql-discovery", HealthState::Down, vec![error.chain()]);
                 tracing::warn!(component = "mysql-discovery", error = error.chain(), "the tables cannot be looked at");
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}

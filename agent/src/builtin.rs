@@ -1,19 +1,24 @@
 //! The one list of compiled-in plugins, and how settings become their configurations. Nothing else names a built-in plugin's type.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
+use async_trait::async_trait;
 use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
+use plumbline_debezium::{Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals};
 use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
 use plumbline_postgres::{
     ApplierConfig, ComparerConfig, PostgresApplier, PostgresComparer, PostgresConfig, PostgresReader, PreflightOptions, ReaderConfig,
 };
-use plumbline_sdk::{Applier, Error, History, Plugin, Reader, Result, Source, TableId, TableSchema, Validator};
+use plumbline_sdk::{Applier, Error, Health, History, Plugin, Reader, Result, Source, TableId, TableSchema, Validator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::checks::Readers;
 use crate::config::Config;
+use crate::connectors::ConnectorCare;
 
 /// A compiled-in plugin: name, kind, one sentence.
 pub struct BuiltIn {
@@ -26,9 +31,11 @@ pub struct BuiltIn {
 }
 
 /// Every compiled-in plugin.
-pub const PLUGINS: [BuiltIn; 6] = [
+pub const PLUGINS: [BuiltIn; 8] = [
     BuiltIn { name: Discovery::NAME, kind: "source", about: "finds the source's tables and tells when their shape changes" },
     BuiltIn { name: MysqlBinlog::NAME, kind: "source", about: "follows every change from MySQL's binlog" },
+    BuiltIn { name: KafkaCdc::NAME, kind: "source", about: "follows every change from the topics of a Debezium connector" },
+    BuiltIn { name: "debezium-connectors", kind: "source", about: "creates and cares for the Debezium connector over Kafka Connect" },
     BuiltIn { name: PostgresApplier::NAME, kind: "sink", about: "copies tables and applies every change to PostgreSQL" },
     BuiltIn { name: PostgresComparer::NAME, kind: "validator", about: "compares both sides' rows by canonical form" },
     BuiltIn { name: SqliteHistory::NAME, kind: "sink", about: "keeps position, counters, events and findings in SQLite" },
@@ -159,10 +166,17 @@ pub struct SourceParts {
     pub discovery: Box<dyn Source>,
     /// Tells of changes.
     pub stream: Box<dyn Source>,
+    /// What `stream` is called where its health is told: `mysql`, `kafka`.
+    pub component: &'static str,
+    /// Cares for the connector that feeds the stream, where there is one.
+    pub connector: Option<Box<dyn ConnectorCare>>,
 }
 
+/// How a watched table looks, as discovery last saw it; None: it is not watched, or not known yet.
+pub type Schemas = Arc<dyn Fn(&TableId) -> Option<Arc<TableSchema>> + Send + Sync>;
+
 /// The sources that the settings ask for.
-pub fn source(config: &Config) -> Result<SourceParts> {
+pub fn source(config: &Config, schemas: Schemas) -> Result<SourceParts> {
     let mysql = mysql_config(config)?;
     let watch = Watch::new(config.source.include.clone(), config.source.exclude.clone());
     let discovery = DiscoveryConfig {
@@ -171,12 +185,73 @@ pub fn source(config: &Config) -> Result<SourceParts> {
         include: config.source.include.clone(),
         exclude: config.source.exclude.clone(),
     };
-    let stream = BinlogConfig { mysql: mysql.clone(), server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
-    Ok(SourceParts {
-        finder: Finder { mysql, watch: Arc::clone(&watch) },
-        discovery: Box::new(Discovery::with_watch(discovery, Arc::clone(&watch))),
-        stream: Box::new(MysqlBinlog::with_watch(stream, watch)),
+    let finder = Finder { mysql: mysql.clone(), watch: Arc::clone(&watch) };
+    let discovery = Box::new(Discovery::with_watch(discovery, Arc::clone(&watch)));
+    if config.has_kafka() {
+        let kafka = kafka_config(config)?;
+        let connector = connector(config, &kafka)?;
+        return Ok(SourceParts { finder, discovery, stream: Box::new(KafkaCdc::new(kafka, schemas)?), component: "kafka", connector });
+    }
+    let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
+    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", connector: None })
+}
+
+/// What the topics' names begin with.
+fn topic_prefix(config: &Config) -> &str {
+    if config.kafka.topic_prefix.is_empty() { &config.pipeline } else { &config.kafka.topic_prefix }
+}
+
+fn kafka_config(config: &Config) -> Result<KafkaConfig> {
+    let settings = &config.kafka;
+    let mut extra = BTreeMap::new();
+    for property in &settings.properties {
+        let (name, value) =
+            property.split_once('=').ok_or_else(|| Error::config(format!("`KAFKA_PROPERTIES` has `{property}`; `name=value` would have been accepted")))?;
+        extra.insert(name.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(KafkaConfig {
+        bootstrap_servers: settings.bootstrap_servers.join(","),
+        topic_prefix: topic_prefix(config).to_owned(),
+        group_id: if settings.group.is_empty() { format!("plumbline-{}", config.pipeline) } else { settings.group.clone() },
+        sasl_username: settings.sasl_username.clone(),
+        sasl_password: settings.sasl_password.clone(),
+        extra,
+        ..KafkaConfig::default()
     })
+}
+
+/// The care for the Debezium connector, where Kafka Connect is named.
+fn connector(config: &Config, kafka: &KafkaConfig) -> Result<Option<Box<dyn ConnectorCare>>> {
+    let (settings, mysql) = (&config.connect, &config.mysql);
+    if settings.url.is_empty() {
+        return Ok(None);
+    }
+    let or = |given: &str, otherwise: &str| if given.is_empty() { otherwise.to_owned() } else { given.to_owned() };
+    let connector = ConnectorConfig {
+        connect_url: settings.url.clone(),
+        pipeline: config.pipeline.clone(),
+        topic_prefix: kafka.topic_prefix.clone(),
+        kafka_bootstrap_servers: or(&settings.bootstrap_servers, &kafka.bootstrap_servers),
+        host: or(&settings.mysql_host, &mysql.host),
+        port: if settings.mysql_port == 0 { mysql.port } else { settings.mysql_port },
+        user: or(&settings.mysql_user, &mysql.user),
+        password: if settings.mysql_user.is_empty() { mysql.password.clone() } else { settings.mysql_password.clone() },
+        database: mysql.database.clone(),
+        ..ConnectorConfig::default()
+    };
+    Ok(Some(Box::new(DebeziumCare(Connector::new(connector, Box::new(KafkaSignals::new(kafka.clone())))?))))
+}
+
+struct DebeziumCare(Connector);
+
+#[async_trait]
+impl ConnectorCare for DebeziumCare {
+    async fn care(&mut self, tables: &BTreeSet<TableId>) -> Result<Health> {
+        self.0.care(tables, Instant::now()).await
+    }
+    fn shown(&self) -> Option<Value> {
+        serde_json::to_value(self.0.shown()?).ok()
+    }
 }
 
 /// The server id that is set, or one of its own for this pipeline and data folder, far above what people choose by hand.

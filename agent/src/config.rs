@@ -94,6 +94,8 @@ pub struct KafkaSettings {
     pub bootstrap_servers: Vec<String>,
     pub topic_prefix: String,
     pub group: String,
+    pub sasl_username: String,
+    pub sasl_password: Secret,
     pub properties: Vec<String>,
 }
 
@@ -239,6 +241,11 @@ impl Config {
         .into_iter()
         .filter_map(|(name, missing)| missing.then_some(name))
         .collect();
+        if self.apply && self.has_kafka() {
+            return Err(Error::config(
+                "`PLUMBLINE_APPLY` is `true` and `KAFKA_BOOTSTRAP_SERVERS` is set: this version applies changes from the binlog only; unset one of them (with Kafka a sink connector writes, and the agent checks it)",
+            ));
+        }
         if missing.is_empty() {
             Ok(())
         } else {
@@ -253,7 +260,7 @@ pub fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-const SECRETS: [&str; 6] = ["MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN", "CONNECT_MYSQL_PASSWORD", "REDIS_PASSWORD", "REDIS_URL"];
+const SECRETS: [&str; 7] = ["KAFKA_SASL_PASSWORD", "MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN", "CONNECT_MYSQL_PASSWORD", "REDIS_PASSWORD", "REDIS_URL"];
 /// Sections whose variables are known by their own names, without `PLUMBLINE_`.
 const OWN_NAMES: [&str; 5] = ["mysql", "postgres", "kafka", "connect", "redis"];
 

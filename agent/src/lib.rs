@@ -7,6 +7,7 @@ pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connectors;
 pub mod copy;
 pub mod desk;
 pub mod occurrences;

@@ -33,6 +33,7 @@ pub struct Shared {
     pub streaming: AtomicBool,
     /// Microseconds for which the line waited with a full queue.
     pub queue_full_micros: AtomicU64,
+    connector: Mutex<Option<serde_json::Value>>,
     /// The checks of this agent, newest last, bounded.
     pub checks: Mutex<Vec<Check>>,
     /// The effective configuration with secrets hidden, as `/api/v1/config` shows it.
@@ -96,9 +97,20 @@ impl Shared {
             history: parts.history,
             streaming: AtomicBool::new(false),
             queue_full_micros: AtomicU64::new(0),
+            connector: Mutex::new(None),
             checks: Mutex::new(Vec::new()),
             config: parts.config,
         })
+    }
+
+    /// What people may see of the connector, as of the last look; None: there is none, or it was not looked at yet.
+    pub fn connector(&self) -> Option<serde_json::Value> {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what people may see of the connector.
+    pub fn show_connector(&self, shown: Option<serde_json::Value>) {
+        *self.connector.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     /// The picture, locked for a moment.

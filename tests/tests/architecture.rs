@@ -54,6 +54,7 @@ fn dependencies_point_one_way() {
         ("plugins/mysql", &["plumbline-postgres", "plumbline-history", "plumbline.workspace", "sqlx", "axum"]),
         ("plugins/postgres", &["plumbline-mysql", "plumbline-history", "plumbline.workspace", "mysql_async", "axum"]),
         ("plugins/history", &["plumbline-mysql", "plumbline-postgres", "plumbline.workspace", "mysql_async", "axum"]),
+        ("plugins/debezium", &["plumbline-mysql", "plumbline-postgres", "plumbline-history", "plumbline.workspace", "mysql_async", "sqlx", "axum"]),
         ("agent", &["plumbline-tests", "mysql_async", "sqlx"]),
     ] {
         let manifest = manifest(folder);
@@ -68,7 +69,7 @@ fn dependencies_point_one_way() {
 fn only_builtin_names_plugins() {
     for (name, text) in files("agent/src") {
         if !name.ends_with("/builtin.rs") {
-            for word in ["plumbline_mysql", "plumbline_postgres", "plumbline_history"] {
+            for word in ["plumbline_mysql", "plumbline_postgres", "plumbline_history", "plumbline_debezium"] {
                 assert!(!code(&text).contains(word), "`{name}` has `{word}`: only `builtin.rs` names built-in plugins");
             }
         }
@@ -77,11 +78,11 @@ fn only_builtin_names_plugins() {
 
 #[test]
 fn pure_rooms_have_no_async_no_clock_no_network() {
-    let pure: Vec<(String, String)> = ["agent/src", "plugins/sdk/src", "plugins/mysql/src", "plugins/postgres/src", "plugins/history/src"]
+    let pure: Vec<(String, String)> = ["agent/src", "plugins/sdk/src", "plugins/mysql/src", "plugins/postgres/src", "plugins/history/src", "plugins/debezium/src"]
         .into_iter()
         .flat_map(files)
         .filter(|(name, _)| {
-            ["agent/src/state.rs", "/sql.rs", "plugins/history/src/tally.rs"].iter().any(|pure| name.ends_with(pure)) || name.contains("/types/") || name.contains("/canon/")
+            ["agent/src/state.rs", "/sql.rs", "plugins/history/src/tally.rs", "plugins/debezium/src/envelope.rs", "plugins/debezium/src/cells.rs", "plugins/debezium/src/connector/decide.rs"].iter().any(|pure| name.ends_with(pure)) || name.contains("/types/") || name.contains("/canon/")
         })
         .collect();
     assert!(pure.len() >= 8, "the pure rooms are there: {:?}", pure.iter().map(|(name, _)| name).collect::<Vec<_>>());
