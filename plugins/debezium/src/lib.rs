@@ -9,8 +9,11 @@ pub mod connect;
 pub mod connector;
 pub mod envelope;
 pub mod ingest;
+pub mod kafka;
 pub mod newest;
 mod shape;
 
 pub use connector::{Connector, ConnectorConfig, Signals};
+pub use ingest::{Aside, Kept, Lookup};
+pub use kafka::{KafkaCdc, KafkaConfig, KafkaSignals};
 pub use shape::{Field, Shape};
