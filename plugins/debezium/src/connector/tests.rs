@@ -1,0 +1,299 @@
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::{get, put};
+use axum::{Json, Router};
+
+use super::*;
+use crate::connect::Part;
+
+fn config() -> ConnectorConfig {
+    ConnectorConfig {
+        connect_url: "http://127.0.0.1:1".into(),
+        pipeline: "shop".into(),
+        kafka_bootstrap_servers: "kafka:9092".into(),
+        host: "mysql".into(),
+        user: "dbz".into(),
+        password: Secret::new("sesame"),
+        database: "inv".into(),
+        ..ConnectorConfig::default()
+    }
+}
+
+fn tables(names: &[&str]) -> BTreeSet<TableId> {
+    names.iter().map(|name| TableId::new("inv", *name)).collect()
+}
+
+fn status(connector: &str, tasks: &[(&str, Option<&str>)]) -> Status {
+    let part = |state: &str, trace: Option<&str>| Part { state: state.into(), worker_id: String::new(), trace: trace.map(str::to_owned) };
+    Status { connector: part(connector, None), tasks: tasks.iter().map(|(state, trace)| part(state, *trace)).collect() }
+}
+
+fn decided(names: &[&str], seen: Option<&Config>, status: Option<&Status>, restarts: &Restarts, now: Instant) -> Decision {
+    let tables = tables(names);
+    decide("plumbline-shop", &config().settings(&tables), &tables, seen, status, restarts, now)
+}
+
+#[test]
+fn a_connector_that_is_not_there_is_created() {
+    let decision = decided(&["a"], None, None, &Restarts::default(), Instant::now());
+    assert!(matches!(&decision.actions[..], [Action::Put(settings)] if settings["table.include.list"] == r"inv\.a"));
+    assert!(decision.added.is_empty(), "its first snapshot reads the existing rows");
+}
+
+#[test]
+fn a_connector_that_is_not_ours_is_never_touched() {
+    let mut seen = config().settings(&tables(&["a"]));
+    seen.remove(MARK);
+    let failed = status("RUNNING", &[("FAILED", Some("x"))]);
+    let decision = decided(&["a", "b"], Some(&seen), Some(&failed), &Restarts::default(), Instant::now());
+    assert_eq!((decision.actions.len(), decision.state), (0, "TAKEN"));
+    seen.insert(MARK.into(), "another".into());
+    assert_eq!(decided(&["a"], Some(&seen), None, &Restarts::default(), Instant::now()).state, "TAKEN");
+}
+
+#[test]
+fn an_added_table_changes_the_list_and_needs_its_rows() {
+    let seen = config().settings(&tables(&["a"]));
+    let running = status("RUNNING", &[("RUNNING", None)]);
+    let decision = decided(&["a", "b"], Some(&seen), Some(&running), &Restarts::default(), Instant::now());
+    assert!(matches!(&decision.actions[..], [Action::Put(settings)] if settings["table.include.list"] == r"inv\.a,inv\.b"));
+    assert_eq!(decision.added, [TableId::new("inv", "b")]);
+    assert!(!decision.healthy, "the signal waits until the task runs with the new list");
+    let same = decided(&["a"], Some(&seen), Some(&running), &Restarts::default(), Instant::now());
+    assert!(same.actions.is_empty() && same.healthy && same.messages.is_empty());
+}
+
+#[test]
+fn drift_is_set_right_and_what_others_added_stays() {
+    let mut seen = config().settings(&tables(&["a"]));
+    seen.insert("decimal.handling.mode".into(), "double".into());
+    seen.insert("max.batch.size".into(), "4096".into());
+    let decision = decided(&["a"], Some(&seen), Some(&status("RUNNING", &[("RUNNING", None)])), &Restarts::default(), Instant::now());
+    let [Action::Put(settings)] = &decision.actions[..] else { panic!("{decision:?}") };
+    assert_eq!((settings["decimal.handling.mode"].as_str(), settings["max.batch.size"].as_str()), ("string", "4096"));
+    assert_eq!(decision.health, HealthState::Warning);
+    assert!(decision.messages[0].contains("`decimal.handling.mode`") && !decision.messages[0].contains("double"));
+}
+
+#[test]
+fn running_without_tasks_is_starting() {
+    let seen = config().settings(&tables(&["a"]));
+    for status in [status("RUNNING", &[]), status("RUNNING", &[("UNASSIGNED", None)])] {
+        let decision = decided(&["a"], Some(&seen), Some(&status), &Restarts::default(), Instant::now());
+        assert_eq!((decision.state, decision.health, decision.healthy), ("STARTING", HealthState::Warning, false));
+    }
+    for (word, state) in [("PAUSED", "PAUSED"), ("STOPPED", "STOPPED")] {
+        let decision = decided(&["a"], Some(&seen), Some(&status(word, &[])), &Restarts::default(), Instant::now());
+        assert_eq!((decision.state, decision.actions.len()), (state, 0), "nobody resumes what a person paused");
+    }
+}
+
+#[test]
+fn a_failed_task_is_restarted_with_waits_and_a_budget() {
+    let seen = config().settings(&tables(&["a"]));
+    let failed = status("RUNNING", &[("FAILED", Some("org.x.ConnectException: boom\n\tat org.x.Y\nCaused by: z"))]);
+    let start = Instant::now();
+    let mut restarts = Restarts::default();
+    let mut now = start;
+    let mut done = 0;
+    for _ in 0..4000 {
+        let decision = decided(&["a"], Some(&seen), Some(&failed), &restarts, now);
+        assert_eq!((decision.state, decision.health), ("FAILED", HealthState::Down));
+        assert_eq!(decision.trace, ["org.x.ConnectException: boom", "Caused by: z"]);
+        if decision.actions == [Action::Restart] {
+            done += 1;
+            restarts.note(now);
+        }
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(done, Restarts::BUDGET);
+    assert!(now - start > Duration::from_secs(1000));
+    restarts.healthy(now);
+    restarts.healthy(now + Duration::from_secs(601));
+    assert_eq!(decided(&["a"], Some(&seen), Some(&failed), &restarts, now + Duration::from_secs(602)).actions, [Action::Restart]);
+}
+
+#[test]
+fn a_purged_binlog_is_told_and_not_restarted() {
+    let seen = config().settings(&tables(&["a"]));
+    let trace = "io.debezium.DebeziumException: The connector is trying to read change stream starting at SourceInfo [currentBinlogFilename=binlog.000001], but this is no longer available on the server. Reconfigure the connector to use a snapshot when needed.";
+    let decision = decided(&["a"], Some(&seen), Some(&status("RUNNING", &[("FAILED", Some(trace))])), &Restarts::default(), Instant::now());
+    assert_eq!((decision.state, decision.actions.len()), ("PURGED", 0));
+    assert!(decision.messages[0].contains("Compare all tables"));
+}
+
+#[test]
+fn names_are_escaped_in_lists_of_regular_expressions() {
+    assert_eq!(escape("a.b*c"), r"a\.b\*c");
+    assert_eq!(escape("a,b"), r"a\x2Cb");
+    assert_eq!(escape("naïve_name"), "naïve_name");
+    assert_eq!(include_list(&BTreeSet::new()), "^$");
+    let signal: serde_json::Value = serde_json::from_str(&snapshot_signal(&tables(&["a$b"]))).expect("JSON");
+    assert_eq!(signal["data"]["data-collections"][0], r"inv\.a\$b");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let settings = config().settings(&tables(&["a"]));
+    assert_eq!(redact(&settings)["database.password"], "***");
+    assert_eq!(redact(&settings)["database.user"], "dbz");
+    assert_eq!(scrub("login with sesame failed", &settings), "login with *** failed");
+    assert!(!format!("{:?}", config()).contains("sesame"));
+    let error = Connect::new("http://dbz:sesame@connect:8083").expect_err("a login");
+    assert!(!error.chain().contains("sesame"));
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    for (wrong, name) in [
+        (ConnectorConfig { pipeline: "../x".into(), ..config() }, "pipeline"),
+        (ConnectorConfig { snapshot_mode: "when_needed".into(), ..config() }, "snapshot_mode"),
+        (ConnectorConfig { host: String::new(), ..config() }, "host"),
+        (ConnectorConfig { extra: [("topic.prefix".to_owned(), "x".to_owned())].into(), ..config() }, "topic.prefix"),
+        (ConnectorConfig { connect_url: "https://connect:8083".into(), ..config() }, "http://connect:8083"),
+        (ConnectorConfig { connect_url: "file:///etc/passwd".into(), ..config() }, "http://connect:8083"),
+    ] {
+        let error = Connector::new(wrong, Box::new(Kept::default())).err().expect("an error");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+/// Signals that are kept.
+#[derive(Default, Clone)]
+struct Kept(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Signals for Kept {
+    async fn send(&mut self, topic: &str, key: &str, value: &str) -> Result<()> {
+        self.0.lock().expect("a lock").push(format!("{topic} {key} {value}"));
+        Ok(())
+    }
+}
+
+/// A Connect cluster of one connector.
+#[derive(Default)]
+struct Fake {
+    config: Option<Config>,
+    faults: Vec<(String, String)>,
+    puts: u32,
+    restarts: u32,
+    failed: Option<String>,
+    busy: bool,
+}
+
+type Shared = Arc<Mutex<Fake>>;
+
+async fn fake() -> (String, Shared) {
+    let shared = Shared::default();
+    let router = Router::new()
+        .route("/connector-plugins/{class}/config/validate", put(validate))
+        .route("/connectors/{name}", get(connector))
+        .route("/connectors/{name}/config", put(set))
+        .route("/connectors/{name}/status", get(said))
+        .route("/connectors/{name}/restart", axum::routing::post(restart))
+        .with_state(Arc::clone(&shared));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (format!("http://{address}"), shared)
+}
+
+async fn validate(State(fake): State<Shared>, Path(_): Path<String>, Json(_): Json<Config>) -> impl IntoResponse {
+    let faults = fake.lock().expect("a lock").faults.clone();
+    let mut configs: Vec<_> = faults.iter().map(|(name, error)| serde_json::json!({ "definition": {}, "value": { "name": name, "errors": [error] } })).collect();
+    configs.push(serde_json::json!({ "definition": {}, "value": null }));
+    Json(serde_json::json!({ "name": "x", "error_count": faults.len(), "configs": configs }))
+}
+
+async fn connector(State(fake): State<Shared>, Path(name): Path<String>) -> axum::response::Response {
+    match &fake.lock().expect("a lock").config {
+        Some(config) => Json(serde_json::json!({ "name": name, "config": config, "tasks": [], "type": "source" })).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(serde_json::json!({ "error_code": 404, "message": "not found" }))).into_response(),
+    }
+}
+
+async fn set(State(fake): State<Shared>, Path(_): Path<String>, Json(config): Json<Config>) -> axum::response::Response {
+    let mut fake = fake.lock().expect("a lock");
+    if fake.busy {
+        return (StatusCode::CONFLICT, Json(serde_json::json!({ "error_code": 409, "message": "rebalance in progress" }))).into_response();
+    }
+    fake.puts += 1;
+    fake.config = Some(config);
+    StatusCode::CREATED.into_response()
+}
+
+async fn said(State(fake): State<Shared>, Path(name): Path<String>) -> Json<serde_json::Value> {
+    let fake = fake.lock().expect("a lock");
+    let task = match &fake.failed {
+        Some(trace) => serde_json::json!({ "id": 0, "state": "FAILED", "worker_id": "w", "trace": trace }),
+        None => serde_json::json!({ "id": 0, "state": "RUNNING", "worker_id": "w" }),
+    };
+    Json(serde_json::json!({ "name": name, "connector": { "state": "RUNNING", "worker_id": "w" }, "tasks": [task], "type": "source" }))
+}
+
+async fn restart(State(fake): State<Shared>, Path(_): Path<String>) -> StatusCode {
+    let mut fake = fake.lock().expect("a lock");
+    fake.restarts += 1;
+    fake.failed = None;
+    StatusCode::ACCEPTED
+}
+
+#[tokio::test]
+async fn a_connector_is_created_widened_and_healed() {
+    let (url, fake) = fake().await;
+    let signals = Kept::default();
+    let mut care = Connector::new(ConnectorConfig { connect_url: url, ..config() }, Box::new(signals.clone())).expect("a connector");
+    let now = Instant::now();
+    care.care(&tables(&["a"]), now).await.expect("created");
+    let health = care.care(&tables(&["a"]), now).await.expect("seen");
+    assert_eq!((health.state, fake.lock().expect("a lock").puts), (HealthState::Up, 1));
+    care.care(&tables(&["a", "b"]), now).await.expect("widened");
+    assert!(signals.0.lock().expect("a lock").is_empty(), "the signal waits for the new list");
+    care.care(&tables(&["a", "b"]), now).await.expect("signalled");
+    care.care(&tables(&["a", "b"]), now).await.expect("once");
+    let sent = signals.0.lock().expect("a lock").clone();
+    assert!(matches!(&sent[..], [one] if one.starts_with("plumbline.plumbline-signals plumbline ") && one.contains(r"inv\\.b")), "{sent:?}");
+    fake.lock().expect("a lock").failed = Some("boom with sesame".into());
+    let health = care.care(&tables(&["a", "b"]), now).await.expect("restarted");
+    assert_eq!((health.state, fake.lock().expect("a lock").restarts), (HealthState::Down, 1));
+    assert!(health.messages.iter().any(|message| message.contains("boom with ***")), "{health:?}");
+    let shown = serde_json::to_string(care.shown().expect("shown")).expect("JSON");
+    assert!(!shown.contains("sesame"), "{shown}");
+}
+
+#[tokio::test]
+async fn refused_settings_are_named_and_never_put() {
+    let (url, fake) = fake().await;
+    fake.lock().expect("a lock").faults.push(("database.hostname".into(), "Unable to connect: Access denied for user 'dbz' with sesame".into()));
+    let mut care = Connector::new(ConnectorConfig { connect_url: url, ..config() }, Box::new(Kept::default())).expect("a connector");
+    let error = care.care(&tables(&["a"]), Instant::now()).await.expect_err("refused");
+    assert!(error.to_string().contains("`database.hostname`: Unable to connect") && !error.chain().contains("sesame"), "{error}");
+    assert_eq!(fake.lock().expect("a lock").puts, 0);
+}
+
+#[tokio::test]
+async fn a_busy_cluster_is_asked_again_and_a_foreign_connector_refused() {
+    let (url, fake) = fake().await;
+    fake.lock().expect("a lock").busy = true;
+    let mut care = Connector::new(ConnectorConfig { connect_url: url, ..config() }, Box::new(Kept::default())).expect("a connector");
+    let error = care.care(&tables(&["a"]), Instant::now()).await.expect_err("busy");
+    assert_eq!(error.kind(), plumbline_sdk::ErrorKind::Disconnected);
+    fake.lock().expect("a lock").config = Some([("connector.class".to_owned(), "x".to_owned())].into());
+    assert_eq!(care.care(&tables(&["a"]), Instant::now()).await.expect("looked").state, HealthState::Down);
+    assert!(care.delete().await.expect_err("foreign").to_string().contains("is taken"));
+}
+
+#[tokio::test]
+async fn redirects_and_endless_answers_are_refused() {
+    let router = Router::new()
+        .route("/connectors/{name}", get(|| async { axum::response::Redirect::temporary("http://169.254.169.254/") }))
+        .route("/connectors/{name}/status", get(|| async { "x".repeat(9 * 1024 * 1024) }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let connect = Connect::new(&format!("http://{}", listener.local_addr().expect("an address"))).expect("a client");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    assert!(connect.config("x").await.expect_err("a redirect").to_string().contains("redirects"));
+    assert!(connect.status("x").await.expect_err("too much").to_string().contains("more than"));
+}

@@ -1,0 +1,368 @@
+//! The source `kafka-cdc`: a connector's topics, read from stored offsets without a consumer group's assignments.
+//!
+//! A thread of its own polls, decodes the borrowed records in place and hands over batches of up to 1,000 records or 5 ms; the channel between
+//! is short, so that a slow sink slows the reading. Offsets live in the position; the group's offsets are committed for lag tools only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use plumbline_sdk::{Batch, Error, Position, Result, Secret, Source};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::cells::Settings;
+use crate::envelope::LARGEST;
+use crate::ingest::{Aside, Lookup, Ways};
+
+mod context;
+mod read;
+mod signals;
+
+pub use signals::KafkaSignals;
+
+use context::Context;
+
+/// librdkafka's settings that may be given beyond ours. None of them opens a file, loads code or names another host.
+const ALLOWED: [&str; 25] = [
+    "client.id",
+    "client.rack",
+    "broker.address.family",
+    "connections.max.idle.ms",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "log.connection.close",
+    "max.partition.fetch.bytes",
+    "metadata.max.age.ms",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "receive.message.max.bytes",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "security.protocol",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.receive.buffer.bytes",
+    "socket.timeout.ms",
+];
+
+/// The settings of plugin `kafka-cdc`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Brokers to begin with: `kafka:9092,kafka2:9092`.
+    pub bootstrap_servers: String,
+    /// The connector's `topic.prefix`: its topics, and those of its heartbeats and transactions, are read.
+    pub topic_prefix: String,
+    /// Instead of the prefix: topics by name, with `*` for any letters.
+    pub topics: Vec<String>,
+    /// The group under which offsets are committed for lag tools. Empty: `plumbline-` and the prefix.
+    pub group_id: String,
+    /// The user, where the brokers ask for one.
+    pub sasl_username: String,
+    /// Its password.
+    pub sasl_password: Secret,
+    /// How cells are written where records come without a Connect schema; as our own connector writes them by default.
+    pub cells: Settings,
+    /// Larger records are kept aside.
+    pub max_record_bytes: usize,
+    /// How long a record of a table that is not known yet is held, in milliseconds: discovery may be about to find it.
+    pub table_wait_ms: u64,
+    /// How often new topics and partitions are looked for, in milliseconds.
+    pub metadata_refresh_ms: u64,
+    /// Whether the server compresses transactions (`binlog_transaction_compression`): their rows cannot be told from redelivered ones.
+    pub compressed_transactions: bool,
+    /// Settings of librdkafka beyond ours; only harmless ones are allowed.
+    pub extra: BTreeMap<String, String>,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: String::new(),
+            topic_prefix: "plumbline".into(),
+            topics: Vec::new(),
+            group_id: String::new(),
+            sasl_username: String::new(),
+            sasl_password: Secret::default(),
+            cells: Settings::default(),
+            max_record_bytes: LARGEST,
+            table_wait_ms: 5_000,
+            metadata_refresh_ms: 5_000,
+            compressed_transactions: false,
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaConfig {
+    fn check(&self) -> Result<()> {
+        if self.bootstrap_servers.is_empty() {
+            return Err(Error::config("setting `bootstrap_servers` is empty; it looks like `kafka:9092`"));
+        }
+        if self.topics.is_empty() && self.topic_prefix.is_empty() {
+            return Err(Error::config("neither `topic_prefix` nor `topics` is set"));
+        }
+        if let Some(key) = self.extra.keys().find(|key| !ALLOWED.contains(&key.as_str())) {
+            return Err(Error::config(format!("setting `extra`: `{key}` is not allowed; allowed are `{}`", ALLOWED.join("`, `"))));
+        }
+        Ok(())
+    }
+
+    /// The group's name.
+    pub fn group(&self) -> String {
+        if self.group_id.is_empty() { format!("plumbline-{}", self.topic_prefix) } else { self.group_id.clone() }
+    }
+
+    /// Whether a topic is read.
+    pub fn wants(&self, topic: &str) -> bool {
+        if !self.topics.is_empty() {
+            return self.topics.iter().any(|pattern| matches(pattern, topic));
+        }
+        let prefix = &self.topic_prefix;
+        let inner = topic.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        match inner {
+            // What we write ourselves, and the connector's own memory.
+            Some("plumbline-signals" | "plumbline-schema-history") => false,
+            Some(_) => true,
+            None => topic == prefix || topic.strip_prefix("__debezium-heartbeat.") == Some(prefix),
+        }
+    }
+
+    /// What every client of ours is told.
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        for (key, value) in &self.extra {
+            client.set(key, value);
+        }
+        client.set("bootstrap.servers", &self.bootstrap_servers);
+        if !self.sasl_username.is_empty() {
+            client.set("sasl.username", &self.sasl_username).set("sasl.password", self.sasl_password.expose());
+        }
+        client
+    }
+
+    fn consumer(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        for (key, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100")] {
+            client.set(key, value);
+        }
+        client.extend(self.client().config_map().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        for (key, value) in [
+            ("group.id", self.group().as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            ("allow.auto.create.topics", "false"),
+        ] {
+            client.set(key, value);
+        }
+        client
+    }
+}
+
+/// Whether `pattern` (with `*` for any letters) is `name`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// A source of changes from a connector's topics.
+pub struct KafkaCdc {
+    config: KafkaConfig,
+    lookup: Lookup,
+    aside: Arc<Aside>,
+    running: Option<Running>,
+}
+
+/// The thread that reads, and what it hands over.
+struct Running {
+    batches: mpsc::Receiver<Result<Batch>>,
+    stop: Arc<AtomicBool>,
+    consumer: Arc<BaseConsumer<Context>>,
+    thread: std::thread::JoinHandle<()>,
+    committed: Option<Instant>,
+}
+
+impl KafkaCdc {
+    /// The name by which configuration asks for it.
+    pub const NAME: &'static str = "kafka-cdc";
+
+    /// A source of these settings; `lookup` says how watched tables look. Does no IO.
+    pub fn new(config: KafkaConfig, lookup: Lookup) -> Result<Self> {
+        config.check()?;
+        Ok(Self { config, lookup, aside: Arc::default(), running: None })
+    }
+    /// Records that could not be taken, for who shows them. Stays the same over reconnects.
+    pub fn aside(&self) -> Arc<Aside> {
+        Arc::clone(&self.aside)
+    }
+
+    async fn end(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.stop.store(true, Ordering::Relaxed);
+        drop(running.batches);
+        let thread = running.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+#[async_trait]
+impl Source for KafkaCdc {
+    async fn connect(&mut self, from: Option<&Position>) -> Result<()> {
+        self.end().await;
+        let position = from.cloned().unwrap_or_default();
+        if position.partitions.is_none() && position != Position::default() {
+            return Err(Error::config(
+                "the stored position is one of the binlog, not of Kafka's topics: begin anew with an empty data folder, or go on with the source `mysql-binlog`",
+            ));
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let ways = Ways { cells: self.config.cells, largest: self.config.max_record_bytes, compressed: self.config.compressed_transactions };
+        let (config, lookup, aside, ended) = (self.config.clone(), Arc::clone(&self.lookup), Arc::clone(&self.aside), Arc::clone(&stop));
+        let reader = tokio::task::spawn_blocking(move || read::Reader::connect(config, lookup, ways, position, aside, ended))
+            .await
+            .map_err(|cause| Error::disconnected("the connection to Kafka was given up").caused_by(cause))??;
+        let consumer = reader.consumer();
+        let (sender, batches) = mpsc::channel(2);
+        let thread = std::thread::Builder::new()
+            .name("kafka-cdc".into())
+            .spawn(move || reader.run(&sender))
+            .map_err(|cause| Error::disconnected("no thread could be started to read Kafka").caused_by(cause))?;
+        self.running = Some(Running { batches, stop, consumer, thread, committed: None });
+        Ok(())
+    }
+
+    async fn next(&mut self, wait: Duration) -> Result<Option<Batch>> {
+        let Some(running) = &mut self.running else { return Err(Error::disconnected("Kafka is not connected")) };
+        match tokio::time::timeout(wait, running.batches.recv()).await {
+            Err(_) => Ok(Some(Batch::default())),
+            Ok(Some(batch)) => batch.map(Some),
+            Ok(None) => Err(Error::disconnected("the thread that reads Kafka has ended")),
+        }
+    }
+
+    async fn commit(&mut self, upto: &Position) -> Result<()> {
+        let (Some(running), Some(partitions)) = (&mut self.running, &upto.partitions) else { return Ok(()) };
+        if running.committed.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            return Ok(());
+        }
+        running.committed = Some(Instant::now());
+        let mut offsets = TopicPartitionList::new();
+        for (topic, partition, at) in partitions.iter() {
+            if let Ok(next) = i64::try_from(at.next) {
+                let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(next));
+            }
+        }
+        if offsets.count() > 0
+            && let Err(cause) = running.consumer.commit(&offsets, CommitMode::Async)
+        {
+            tracing::debug!(error = %cause, "the group's offsets were not committed; only lag tools miss them");
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.end().await;
+        Ok(())
+    }
+}
+
+impl Drop for KafkaCdc {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> KafkaConfig {
+        KafkaConfig { bootstrap_servers: "kafka:9092".into(), topic_prefix: "shop".into(), ..KafkaConfig::default() }
+    }
+
+    #[test]
+    fn topics_are_told_by_prefix_or_pattern() {
+        let check = |config: &KafkaConfig, topic: &str, expected: bool| assert_eq!(config.wants(topic), expected, "{topic}");
+        for (topic, expected) in [
+            ("shop", true),
+            ("shop.inv.orders", true),
+            ("shop.transaction", true),
+            ("__debezium-heartbeat.shop", true),
+            ("shop.plumbline-notifications", true),
+            ("shop.plumbline-signals", false),
+            ("shop.plumbline-schema-history", false),
+            ("shopping.inv.orders", false),
+            ("__debezium-heartbeat.shopping", false),
+            ("connect-offsets", false),
+        ] {
+            check(&config(), topic, expected);
+        }
+        let config = KafkaConfig { topics: vec!["a.*.orders".into(), "b".into()], ..config() };
+        for (topic, expected) in [("a.x.orders", true), ("a.orders", false), ("b", true), ("shop.inv.orders", false)] {
+            check(&config, topic, expected);
+        }
+    }
+
+    #[test]
+    fn settings_that_load_code_or_open_files_are_refused() {
+        for key in ["plugin.library.paths", "ssl.ca.location", "debug", "sasl.oauthbearer.token.endpoint.url", "enable.auto.commit", "auto.offset.reset", "sasl.password"] {
+            let config = KafkaConfig { extra: [(key.to_owned(), "x".to_owned())].into(), ..config() };
+            let error = KafkaCdc::new(config, Arc::new(|_| None)).err().expect("an error");
+            assert!(error.to_string().contains(key) && error.to_string().contains("allowed are"), "{error}");
+        }
+        assert!(KafkaCdc::new(KafkaConfig { bootstrap_servers: String::new(), ..config() }, Arc::new(|_| None)).is_err());
+    }
+
+    #[test]
+    fn what_must_hold_cannot_be_set_otherwise() {
+        let config = KafkaConfig { extra: [("queued.max.messages.kbytes".to_owned(), "1024".to_owned())].into(), ..config() };
+        let consumer = config.consumer();
+        let settings = consumer.config_map();
+        for (key, value) in [
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            ("queued.max.messages.kbytes", "1024"),
+            ("group.id", "plumbline-shop"),
+        ] {
+            assert_eq!(settings.get(key), Some(&value), "{key}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_position_of_the_binlog_is_refused() {
+        let mut source = KafkaCdc::new(config(), Arc::new(|_| None)).expect("a source");
+        let position = Position { file: "binlog.000002".into(), ..Position::default() };
+        let error = source.connect(Some(&position)).await.expect_err("refused");
+        assert_eq!(error.kind(), plumbline_sdk::ErrorKind::Config);
+    }
+}

@@ -1,0 +1,267 @@
+//! The thread that reads: which partitions, from where, and what their errors mean.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use plumbline_sdk::{Batch, Error, Event, Health, HealthState, Position, Result};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc::Sender;
+
+use super::KafkaConfig;
+use super::context::Context;
+use crate::envelope::Half;
+use crate::ingest::{Aside, Assembler, Lookup, Record, Ways};
+
+/// A batch is handed over after so long.
+const LINGER: Duration = Duration::from_millis(5);
+/// The thread looks up from waiting for records so often.
+const LOOK_UP: Duration = Duration::from_millis(100);
+/// Brokers have so long to answer a question.
+const ANSWER: Duration = Duration::from_secs(15);
+/// News of records kept aside come at most so often.
+const NEWS: Duration = Duration::from_secs(10);
+
+type Place = (Arc<str>, i32);
+
+/// What the thread owns.
+pub(super) struct Reader {
+    config: KafkaConfig,
+    consumer: Arc<BaseConsumer<Context>>,
+    assembler: Assembler,
+    assigned: BTreeSet<Place>,
+    stop: Arc<AtomicBool>,
+    aside: Arc<Aside>,
+    refreshed: Instant,
+    /// What was last said of health, and when.
+    told: (Vec<String>, Option<Instant>),
+    /// What is odd about the topics: partitions that were added, topics that are gone.
+    oddities: Vec<String>,
+}
+
+impl Reader {
+    /// Connects, checks that the log still has what comes after `position`, and assigns all partitions.
+    pub(super) fn connect(config: KafkaConfig, lookup: Lookup, ways: Ways, mut position: Position, aside: Arc<Aside>, stop: Arc<AtomicBool>) -> Result<Self> {
+        let consumer: BaseConsumer<Context> =
+            config.consumer().create_with_context(Context).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
+        let consumer = Arc::new(consumer);
+        let mut reader = Self {
+            assembler: Assembler::new(lookup.clone(), ways, Position::default(), Arc::clone(&aside)),
+            config,
+            consumer,
+            assigned: BTreeSet::new(),
+            stop,
+            aside: Arc::clone(&aside),
+            refreshed: Instant::now(),
+            told: (Vec::new(), None),
+            oddities: Vec::new(),
+        };
+        let there = reader.partitions()?;
+        let cluster = reader.consumer.client().fetch_cluster_id(ANSWER).unwrap_or_default();
+        if !position.server.is_empty() && !cluster.is_empty() && position.server != cluster {
+            return Err(Error::fatal(format!(
+                "the brokers at `{}` are of the cluster `{cluster}`, the stored offsets of `{}`: offsets mean nothing in another cluster. \
+                 Give the address of the former, or begin anew with an empty data folder",
+                reader.config.bootstrap_servers, position.server
+            )));
+        }
+        position.server = cluster;
+        position.partitions.get_or_insert_default();
+        reader.assembler = Assembler::new(lookup, ways, position, aside);
+        reader.assign(there, true)?;
+        Ok(reader)
+    }
+
+    pub(super) fn consumer(&self) -> Arc<BaseConsumer<Context>> {
+        Arc::clone(&self.consumer)
+    }
+
+    /// Reads until it is stopped, nobody listens any more, or something is wrong.
+    pub(super) fn run(mut self, batches: &Sender<Result<Batch>>) {
+        while !self.stop.load(Ordering::Relaxed) && !batches.is_closed() {
+            let read = self.read();
+            // What was read before an error came is good.
+            if !self.assembler.is_empty() && batches.blocking_send(Ok(self.assembler.batch())).is_err() {
+                return;
+            }
+            if let Err(error) = read {
+                let _ = batches.blocking_send(Err(error));
+                return;
+            }
+            if let Some(news) = self.news()
+                && batches.blocking_send(Ok(news)).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Reads what fits one batch, and looks for new partitions now and then.
+    fn read(&mut self) -> Result<()> {
+        if self.refreshed.elapsed() >= Duration::from_millis(self.config.metadata_refresh_ms) {
+            self.refreshed = Instant::now();
+            match self.partitions() {
+                Ok(there) => self.assign(there, false)?,
+                Err(error) => tracing::warn!(error = error.chain(), "topics could not be looked for; tried again"),
+            }
+        }
+        let mut deadline: Option<Instant> = None;
+        while !self.assembler.is_full() {
+            let wait = deadline.map_or(LOOK_UP, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let consumer = Arc::clone(&self.consumer);
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    self.take(&message);
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + LINGER);
+                    if Instant::now() >= deadline {
+                        break;
+                    }
+                }
+                Some(Err(cause)) => self.judge(cause)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let Ok(offset) = u64::try_from(message.offset()) else { return };
+        let half = message.headers().map_or(Half::Whole, |headers| Half::of_headers(headers.iter().map(|header| header.key)));
+        let record = Record { topic: message.topic(), partition: message.partition(), offset, key: message.key(), value: message.payload(), half };
+        let (stop, limit) = (&self.stop, Duration::from_millis(self.config.table_wait_ms));
+        self.assembler.take(&record, &|ask| {
+            let started = Instant::now();
+            loop {
+                if ask() {
+                    return true;
+                }
+                if started.elapsed() >= limit || stop.load(Ordering::Relaxed) {
+                    return false;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+    }
+
+    /// The partitions that the cluster has of the topics that are read.
+    fn partitions(&self) -> Result<BTreeSet<Place>> {
+        let metadata = self.consumer.fetch_metadata(None, ANSWER).map_err(|cause| self.away(cause))?;
+        let topics = metadata.topics().iter().filter(|topic| topic.error().is_none() && self.config.wants(topic.name()));
+        Ok(topics.flat_map(|topic| topic.partitions().iter().map(|partition| (Arc::from(topic.name()), partition.id()))).collect())
+    }
+
+    /// Reads these partitions: known ones go on, unknown ones begin at their beginning. `first`: after connecting, where the log is checked.
+    fn assign(&mut self, there: BTreeSet<Place>, first: bool) -> Result<()> {
+        if first {
+            for (topic, partition) in &there {
+                if let Some(next) = self.assembler.next(topic, *partition) {
+                    self.check_range(topic, *partition, next)?;
+                }
+            }
+        } else if there == self.assigned {
+            return Ok(());
+        }
+        for (topic, partition) in there.difference(&self.assigned) {
+            let grew = self.assembler.next(topic, *partition).is_none() && (0..*partition).any(|lower| self.assembler.next(topic, lower).is_some());
+            if grew {
+                self.oddities.push(format!(
+                    "the topic `{topic}` got the partition {partition}: changes of one row may now lie in two partitions, and their order is not known where they do"
+                ));
+            }
+        }
+        for (topic, partition) in self.assigned.difference(&there) {
+            self.oddities.push(format!("the partition {partition} of topic `{topic}` is gone"));
+        }
+        let mut list = TopicPartitionList::with_capacity(there.len());
+        for (topic, partition) in &there {
+            let offset = self.assembler.next(topic, *partition).and_then(|next| i64::try_from(next).ok()).map_or(Offset::Beginning, Offset::Offset);
+            list.add_partition_offset(topic, *partition, offset).map_err(|cause| self.away(cause))?;
+        }
+        self.consumer.assign(&list).map_err(|cause| self.away(cause))?;
+        self.assigned = there;
+        Ok(())
+    }
+
+    /// The log must have the record `next`, or end there.
+    fn check_range(&self, topic: &str, partition: i32, next: u64) -> Result<()> {
+        let (low, high) = self.consumer.fetch_watermarks(topic, partition, ANSWER).map_err(|cause| self.away(cause))?;
+        let (low, high) = (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0));
+        if next < low {
+            return Err(Error::fatal(format!(
+                "DATA_LOST [{next}, {low}): the topic `{topic}`, partition {partition}, begins at {low} now, so the records from {next} on were removed before they were read. \
+                 Compare all tables; keep topics longer (`retention.ms`, `retention.bytes`); then begin anew with an empty data folder"
+            )));
+        }
+        if next > high {
+            return Err(Error::fatal(format!(
+                "the topic `{topic}`, partition {partition}, ends at {high}, before the stored offset {next}: it was made anew, or lost its end. \
+                 Compare all tables, then begin anew with an empty data folder"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What an error of the log means.
+    fn judge(&mut self, cause: KafkaError) -> Result<()> {
+        use RDKafkaErrorCode as Code;
+        let code = cause.rdkafka_error_code();
+        match code {
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+                for (topic, partition) in &self.assigned {
+                    if let Some(next) = self.assembler.next(topic, *partition) {
+                        self.check_range(topic, *partition, next)?;
+                    }
+                }
+                // A log that lost its beginning before its first record was read.
+                Err(Error::fatal("DATA_LOST: Kafka has not the records that were asked for, and says no range").caused_by(cause))
+            }
+            Some(Code::BadMessage | Code::InvalidMessage | Code::BadCompression) => {
+                Err(Error::fatal("a record of Kafka is corrupt (its checksum or compression is wrong): the position stays before it").caused_by(cause))
+            }
+            Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+                Err(Error::config(format!("Kafka at `{}` refuses us: give the user the right to read the topics", self.config.bootstrap_servers)).caused_by(cause))
+            }
+            Some(Code::AllBrokersDown) => Err(self.away(cause)),
+            _ if matches!(cause, KafkaError::MessageConsumptionFatal(_)) => Err(self.away(cause)),
+            _ => {
+                tracing::warn!(error = %cause, "kafka: an error that passes by itself");
+                Ok(())
+            }
+        }
+    }
+
+    fn away(&self, cause: KafkaError) -> Error {
+        Error::disconnected(format!("Kafka at `{}` does not answer", self.config.bootstrap_servers)).caused_by(cause)
+    }
+
+    /// The state of the records, when it has changed.
+    fn news(&mut self) -> Option<Batch> {
+        if self.told.1.is_some_and(|told| told.elapsed() < NEWS) {
+            return None;
+        }
+        let mut messages = self.oddities.clone();
+        messages.truncate(20);
+        let total = self.aside.total();
+        if total > 0 {
+            let kept = self.aside.newest();
+            let last = kept.last().map(|kept| format!("; the last, `{}` partition {} offset {}: {}", kept.topic, kept.partition, kept.offset, kept.reason));
+            messages.push(format!("{total} records could not be taken{}", last.unwrap_or_default()));
+        }
+        if self.assigned.is_empty() {
+            messages.push("no topic of the connector is there yet".into());
+        }
+        if self.assembler.approximate() {
+            messages.push("transactions are compressed: after a restart of the connector, changes may be counted twice".into());
+        }
+        if messages == self.told.0 && self.told.1.is_some() {
+            return None;
+        }
+        self.told = (messages.clone(), Some(Instant::now()));
+        let state = if messages.is_empty() { HealthState::Up } else { HealthState::Warning };
+        Some(Batch::news(vec![Event::Health(Health { component: "kafka".into(), state, messages })]))
+    }
+}
