@@ -9,7 +9,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use plumbline_sdk::plugin::StoredEvent;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -62,40 +62,45 @@ pub async fn list(State(app): State<App>, query: Result<Query<EventsQuery>, Quer
 /// Changes as they come (server-sent events). The id of each is its id in history: `Last-Event-ID` goes on after it, as far back as history reaches.
 #[utoipa::path(get, path = "/api/v1/events/stream", tag = "events", responses((status = 200, description = "a stream of events named `change`", content_type = "text/event-stream", body = String)))]
 pub async fn stream(State(app): State<App>, headers: HeaderMap) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
+    let place = app.viewer()?;
+    let stopped = app.clone().stopped();
     let asked = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<u64>().ok());
     let after = match asked {
         Some(id) => id,
         None => app.shared.history.events(1, None).await?.first().map_or(0, |event| event.id),
     };
     let changed = app.shared.changed.subscribe();
-    let start = (app, changed, after, VecDeque::<StoredEvent>::new());
-    let stream = futures::stream::unfold(start, |(app, mut changed, mut after, mut waiting)| async move {
+    let start = (app, changed, after, VecDeque::<StoredEvent>::new(), place);
+    let stream = futures::stream::unfold(start, |(app, mut changed, mut after, mut waiting, place)| async move {
         loop {
             if let Some(event) = waiting.pop_front() {
                 after = event.id;
                 let sse = SseEvent::default().id(event.id.to_string()).event("change").data(stored(&event).to_string());
-                return Some((Ok(sse), (app, changed, after, waiting)));
+                return Some((Ok(sse), (app, changed, after, waiting, place)));
             }
-            // Newest first, down to what was sent already.
-            let mut newer: Vec<StoredEvent> = Vec::new();
-            let mut before = None;
-            while let Ok(page) = app.shared.history.events(STEP, before).await {
-                let full = page.len() as u32 == STEP;
-                before = page.last().map(|event| event.id);
-                let fresh = page.into_iter().take_while(|event| event.id > after).collect::<Vec<_>>();
-                let ended = !full || before.is_none_or(|id| id <= after);
-                newer.extend(fresh);
-                if ended {
-                    break;
-                }
-            }
-            newer.reverse();
-            waiting.extend(newer);
+            // What cannot be read now is read at the next change.
+            waiting.extend(newer(&app, after).await.unwrap_or_default());
             if waiting.is_empty() {
                 changed.changed().await.ok()?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(stream.take_until(stopped)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+}
+
+/// All events after this one, oldest first; all or none, so that no gap is sent.
+async fn newer(app: &App, after: u64) -> plumbline_sdk::Result<Vec<StoredEvent>> {
+    let mut newer = Vec::new();
+    let mut before = None;
+    loop {
+        let page = app.shared.history.events(STEP, before).await?;
+        let full = page.len() as u32 == STEP;
+        before = page.last().map(|event| event.id);
+        newer.extend(page.into_iter().take_while(|event| event.id > after));
+        if !full || before.is_none_or(|id| id <= after) {
+            newer.reverse();
+            return Ok(newer);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,13 +13,14 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
+use crate::api::body::Fields;
 use crate::api::problem::Problem;
 use crate::clock;
 use crate::shared::{Command, TableReport};
 use crate::state::{SyncStatus, TableState};
 
 /// How long `POST /validate` waits for its check before it answers with what there is.
-const VALIDATE_WAIT: Duration = Duration::from_secs(120);
+pub const VALIDATE_WAIT: Duration = Duration::from_secs(120);
 
 fn moved(to: &'static str) -> Response {
     let mut response = (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, to)]).into_response();
@@ -164,10 +165,9 @@ pub struct ValidateBody {
 }
 
 /// Compares tables now and waits for the result. `is_consistent` is null where it could not be verified.
-#[utoipa::path(post, path = "/validate", tag = "original", request_body = ValidateBody,
+#[utoipa::path(post, path = "/validate", tag = "original", request_body = Option<ValidateBody>,
     responses((status = 200, body = Object), (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
-pub async fn validate(State(app): State<App>, body: Result<Json<ValidateBody>, JsonRejection>) -> Result<Json<Value>, Problem> {
-    let Json(body) = body?;
+pub async fn validate(State(app): State<App>, Fields(body): Fields<ValidateBody>) -> Result<Json<Value>, Problem> {
     let full = body.full_validation.unwrap_or(true);
     let tables = body.tables.unwrap_or_default().iter().map(|name| app.table(name)).collect::<Result<Vec<_>, _>>()?;
     let id = app.shared.ask(|reply| Command::Check { tables, full, reply }).await?;

@@ -12,9 +12,10 @@ use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, extract::Request};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use plumbline_sdk::HealthState;
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::api::App;
@@ -170,7 +171,11 @@ pub async fn stream(State(app): State<App>) -> Result<Sse<impl Stream<Item = Res
         pace: Pace,
         first: bool,
         tail: Option<Value>,
+        /// Held as long as somebody looks.
+        _place: OwnedSemaphorePermit,
     }
+    let place = app.viewer()?;
+    let stopped = app.clone().stopped();
     let viewer = Viewer {
         changed: app.shared.changed.subscribe(),
         live: app.shared.live.subscribe(),
@@ -179,6 +184,7 @@ pub async fn stream(State(app): State<App>) -> Result<Sse<impl Stream<Item = Res
         pace: Pace::default(),
         first: true,
         tail: None,
+        _place: place,
     };
     let stream = futures::stream::unfold(viewer, |mut viewer| async move {
         if let Some(tail) = viewer.tail.take() {
@@ -216,5 +222,5 @@ pub async fn stream(State(app): State<App>) -> Result<Sse<impl Stream<Item = Res
         viewer.shown = tables;
         Some((Ok(SseEvent::default().event(name).data(Value::Object(head).to_string())), viewer))
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(stream.take_until(stopped)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
