@@ -11,9 +11,8 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use futures::{Stream, StreamExt as _};
 use plumbline_sdk::plugin::StoredEvent;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
 use crate::api::problem::Problem;
@@ -32,31 +31,59 @@ pub struct EventsQuery {
     before: Option<u64>,
 }
 
-/// An event as users see it.
-pub fn stored(event: &StoredEvent) -> Value {
-    json!({
-        "id": event.id,
-        "table": event.table,
-        "operation": event.operation.as_str(),
-        "timestamp": clock::text(event.commit_micros),
-        "position": event.position,
-        "ordinal": event.ordinal,
-        "trace_id": event.trace_id,
-        "key_hash": event.key_hash,
-    })
+/// A change as users see it: no cell value, the key only as a hash.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventView {
+    id: u64,
+    /// `schema.table`.
+    table: String,
+    /// `read`, `insert`, `update`, `delete`, `truncate`.
+    operation: &'static str,
+    /// When it was committed on the source.
+    timestamp: String,
+    /// The transaction.
+    position: String,
+    /// Its place in the transaction.
+    ordinal: u64,
+    /// 32 hex digits, the same at every delivery.
+    trace_id: String,
+    /// 16 hex digits; empty where there is no key.
+    key_hash: String,
+}
+
+impl From<&StoredEvent> for EventView {
+    fn from(event: &StoredEvent) -> Self {
+        Self {
+            id: event.id,
+            table: event.table.clone(),
+            operation: event.operation.as_str(),
+            timestamp: clock::text(event.commit_micros),
+            position: event.position.clone(),
+            ordinal: event.ordinal,
+            trace_id: event.trace_id.clone(),
+            key_hash: event.key_hash.clone(),
+        }
+    }
+}
+
+/// A page of changes, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventPage {
+    events: Vec<EventView>,
+    timestamp: String,
 }
 
 /// The newest changes, newest first.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventsQuery),
-    responses((status = 200, body = Object), (status = 400, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
-pub async fn list(State(app): State<App>, query: Result<Query<EventsQuery>, QueryRejection>) -> Result<Json<Value>, Problem> {
-    let Query(query) = query.map_err(|cause| Problem::new(cause.status(), cause.body_text()))?;
+    responses((status = 200, body = EventPage), (status = 400, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn list(State(app): State<App>, query: Result<Query<EventsQuery>, QueryRejection>) -> Result<Json<EventPage>, Problem> {
+    let Query(query) = query?;
     let limit = query.limit.unwrap_or(100);
     if !(1..=10_000).contains(&limit) {
         return Err(Problem::unprocessable(format!("`limit` is {limit}; 1 to 10000 would have been accepted")));
     }
     let events = app.shared.history.events(limit, query.before).await?;
-    Ok(Json(json!({ "events": events.iter().map(stored).collect::<Vec<_>>(), "timestamp": clock::text(clock::now_micros()) })))
+    Ok(Json(EventPage { events: events.iter().map(Into::into).collect(), timestamp: clock::text(clock::now_micros()) }))
 }
 
 /// Changes as they come (server-sent events). The id of each is its id in history: `Last-Event-ID` goes on after it, as far back as history reaches.
@@ -75,7 +102,8 @@ pub async fn stream(State(app): State<App>, headers: HeaderMap) -> Result<Sse<im
         loop {
             if let Some(event) = waiting.pop_front() {
                 after = event.id;
-                let sse = SseEvent::default().id(event.id.to_string()).event("change").data(stored(&event).to_string());
+                let content = serde_json::to_string(&EventView::from(&event)).unwrap_or_default();
+                let sse = SseEvent::default().id(event.id.to_string()).event("change").data(content);
                 return Some((Ok(sse), (app, changed, after, waiting, place)));
             }
             // What cannot be read now is read at the next change.

@@ -84,7 +84,7 @@ fn view(stored: StoredFinding) -> FindingView {
 #[utoipa::path(get, path = "/api/v1/findings", tag = "findings", params(FindingsQuery),
     responses((status = 200, body = FindingPage), (status = 400, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(State(app): State<App>, query: Result<Query<FindingsQuery>, QueryRejection>) -> Result<Json<FindingPage>, Problem> {
-    let Query(query) = query.map_err(|cause| Problem::new(cause.status(), cause.body_text()))?;
+    let Query(query) = query?;
     let table = query.table.as_deref().map(|name| app.table(name)).transpose()?;
     let open = match query.state.as_deref() {
         None | Some("open") => Some(true),

@@ -2,6 +2,7 @@
 
 mod body;
 mod checks;
+mod document;
 mod events;
 mod findings;
 mod guard;
@@ -150,15 +151,8 @@ fn check_name(name: &str) -> std::result::Result<(), Problem> {
     Err(Problem::unprocessable("this is not a table's name: one has 1 to 64 characters, with its database before a point if need be"))
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Plumbline",
-    description = "Whether a PostgreSQL copy is true to its MySQL source, live and with proof. Times are RFC 3339 UTC. Errors are problem+json (RFC 9457)."
-))]
-struct Document;
-
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(document::Document::openapi())
         .routes(routes!(health::health))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
@@ -197,14 +191,14 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The OpenAPI document, from the handlers.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    document::complete(routes().into_openapi())
 }
 
 pub(crate) fn router(app: App) -> Router {
     let (routes, document) = routes().split_for_parts();
     routes
         .merge(page::assets())
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::complete(document)))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         // The innermost comes first.

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::api::App;
+use crate::api::health::connection;
 use crate::api::problem::{self, Problem};
 use crate::api::summary::{blockers, summary};
 use crate::api::tables::{TableView, view};
@@ -100,7 +101,7 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
     let state = &picture.state;
     let (total, live) = state.changes();
     let mut connections: Vec<Value> = Vec::new();
-    for name in ["mysql", "postgres", "history"] {
+    for name in ["mysql", "postgres", "history", "kafka", "connect"] {
         let known = state.health.get(name);
         let (shown, since, messages) = match known {
             Some((health, since)) => (
@@ -114,12 +115,10 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
             ),
             // History was opened before anything is served.
             None if name == "history" => ("up", Some(clock::text(app.shared.started_micros)), Vec::new()),
+            None if connection(state, name) == "not_configured" => ("not_configured", None, Vec::new()),
             None => ("down", None, vec!["it has not answered yet".to_owned()]),
         };
         connections.push(json!({ "name": name, "state": shown, "since": since, "messages": messages }));
-    }
-    for name in ["kafka", "connect"] {
-        connections.push(json!({ "name": name, "state": "not_configured", "since": null, "messages": [] }));
     }
     let blockers = blockers(state, streaming);
     let delay = state.received_micros.zip(state.last.as_ref()).map(|(received, last)| ((received - last.commit_micros).max(0)) as f64 / 1e6);

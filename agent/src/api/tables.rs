@@ -220,7 +220,7 @@ pub fn view(id: &TableId, table: &TableState, applies: bool, now: i64) -> TableV
 /// How every table stands, trouble first.
 #[utoipa::path(get, path = "/api/v1/tables", tag = "tables", params(ListQuery), responses((status = 200, body = TableList), (status = 400, body = Problem)))]
 pub async fn list(State(app): State<App>, query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>) -> Result<Json<TableList>, Problem> {
-    let Query(query) = query.map_err(|cause| Problem::new(cause.status(), cause.body_text()))?;
+    let Query(query) = query?;
     let now = clock::now_micros();
     let picture = app.shared.picture();
     let state = &picture.state;
