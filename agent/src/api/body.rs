@@ -44,8 +44,10 @@ fn not_json(headers: &HeaderMap) -> Option<Problem> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|cause| match cause.classify() {
+    let fields = serde_json::from_slice(body).map_err(|cause| match cause.classify() {
         Category::Data => Problem::unprocessable(format!("the body is not what is asked for here: {cause}")),
         Category::Syntax | Category::Eof | Category::Io => Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {cause}; an object such as `{{}}` would have been accepted")),
-    })
+    })?;
+    // Read as they stand, the fields of a structure could come as a list as well.
+    if body.trim_ascii_start().starts_with(b"{") { Ok(fields) } else { Err(Problem::unprocessable("the body is not an object; one such as `{}` would have been accepted")) }
 }

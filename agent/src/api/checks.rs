@@ -81,7 +81,7 @@ pub struct StartedCheck {
 }
 
 /// Starts a comparison.
-#[utoipa::path(post, path = "/api/v1/checks", tag = "checks", request_body = Option<StartCheck>,
+#[utoipa::path(post, path = "/api/v1/checks", tag = "checks", request_body = StartCheck,
     responses((status = 202, body = StartedCheck), (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
         (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn start(State(app): State<App>, Fields(body): Fields<StartCheck>) -> Result<Response, Problem> {

@@ -3,9 +3,11 @@
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Whole, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Content, ObjectBuilder, OpenApi as Whole, Ref, RefOr, Required, Response, ResponseBuilder, Type};
 
 const TOKEN: &str = "token";
+/// A table's name as most are: odd ones, with points of their own, are found as well where they are.
+const NAME: &str = "^[^.\\u0000]{1,64}(\\.[^.\\u0000]{1,64})?$";
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -37,7 +39,18 @@ fn complete_operation(operation: &mut Operation, orders: bool, open: bool) {
         RefOr::T(parameter) => matches!(parameter.parameter_in, ParameterIn::Path | ParameterIn::Query),
         RefOr::Ref(_) => true,
     });
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && matches!(parameter.name.as_str(), "table" | "table_name")
+        {
+            parameter.schema = Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(NAME)).build().into());
+        }
+    }
     let body = operation.request_body.is_some();
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        // Every field may be left out, and so may all of them together.
+        body.required = Some(Required::False);
+    }
     if !open {
         // An empty requirement beside the token: none is asked for where none is set.
         operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new(TOKEN, [] as [&str; 0])]);

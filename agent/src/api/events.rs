@@ -23,9 +23,11 @@ const STEP: u32 = 500;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
-    /// At most so many, 1 to 10000; 100 if not said.
+    /// At most so many; 100 if not said.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<u32>,
     /// Only events with an id below this: the next page.
     before: Option<u64>,

@@ -14,15 +14,19 @@ use crate::api::problem::Problem;
 use crate::clock;
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct FindingsQuery {
     /// Only of this table.
     table: Option<String>,
     /// `open` (the default), `resolved` or `all`.
+    #[param(pattern = "^(open|resolved|all)$")]
     state: Option<String>,
-    /// At most so many, 1 to 1000; 100 if not said.
+    /// At most so many; 100 if not said.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
+    #[param(pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,
 }
 

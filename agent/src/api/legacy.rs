@@ -58,9 +58,20 @@ pub async fn setup_dynamic() -> Response {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct LatestQuery {
+    /// At most so many; 5 if not said.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct LimitQuery {
-    /// At most so many.
+    /// At most so many; 100 if not said.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<u32>,
 }
 
@@ -102,9 +113,9 @@ pub struct LatestRecords {
 
 /// The newest rows of both sides by key. Values of rows: mind who sees them.
 #[utoipa::path(get, path = "/latest-records/{table}", tag = "original",
-    params(("table" = String, Path, description = "`table` or `schema.table`"), LimitQuery),
+    params(("table" = String, Path, description = "`table` or `schema.table`"), LatestQuery),
     responses((status = 200, body = LatestRecords), (status = 400, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
-pub async fn latest_records(State(app): State<App>, Path(name): Path<String>, asked: Result<Query<LimitQuery>, QueryRejection>) -> Result<Json<LatestRecords>, Problem> {
+pub async fn latest_records(State(app): State<App>, Path(name): Path<String>, asked: Result<Query<LatestQuery>, QueryRejection>) -> Result<Json<LatestRecords>, Problem> {
     let limit = limit(asked?.limit, 5, 100)?;
     let id = app.table(&name)?;
     let latest = app.shared.ask(|reply| Command::Latest { table: id.clone(), limit, reply }).await?;
@@ -274,7 +285,7 @@ pub struct Validation {
 }
 
 /// Compares tables now and waits for the result. `is_consistent` is null where it could not be verified.
-#[utoipa::path(post, path = "/validate", tag = "original", request_body = Option<ValidateBody>,
+#[utoipa::path(post, path = "/validate", tag = "original", request_body = ValidateBody,
     responses((status = 200, body = Validation), (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn validate(State(app): State<App>, Fields(body): Fields<ValidateBody>) -> Result<Json<Validation>, Problem> {
     let full = body.full_validation.unwrap_or(true);
@@ -386,9 +397,11 @@ pub async fn debezium_status() -> Json<DebeziumStatus> {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-    /// At most so many.
+    /// At most so many; 100 if not said.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<u32>,
     /// Only of this table.
     table_name: Option<String>,

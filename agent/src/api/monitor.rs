@@ -105,6 +105,7 @@ pub struct WatchedTable {
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct AddQuery {
     /// Watch it although a rule excludes it.

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::state::{State as Picture, TableState};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct FormatQuery {
     /// `prometheus`, `openmetrics` or `json`, instead of what Accept says.
     format: Option<String>,

@@ -151,6 +151,7 @@ pub struct TableList {
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     /// Tables that the source dropped, instead of those that it has.
