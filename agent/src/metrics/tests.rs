@@ -208,7 +208,7 @@ fn a_counter_leads_to_the_trace_of_its_newest_change() {
     metrics.table(&id, |counted| counted.traces[Op::Insert.index()] = Some((TraceId([0xab; 16]), 1_500_000)));
     let open = metrics.open_metrics(&shared);
     let line = open.lines().find(|line| line.starts_with("plumbline_cdc_events_total") && line.contains("op=\"insert\"")).expect("a line");
-    assert!(line.contains("} 5 # {trace_id=\"abababababababababababababababab\"} 1 1.5"), "{line}");
+    assert!(line.contains("} 5 # {trace_id=\"abababababababababababababababab\"} 1.0 1.5"), "{line}");
     assert!(!metrics.text(&shared).contains("abababab"), "the older format has no exemplars");
 }
 
