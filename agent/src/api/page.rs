@@ -134,7 +134,7 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
         "cutover": { "ready": blockers.is_empty(), "blockers": blockers },
         "changes": { "total": total, "since_start": live, "per_second": pace.look(now, live) },
         "lag": { "seconds": state.lag_seconds(now), "delay_seconds": delay },
-        "runway": { "seconds": null },
+        "runway": { "seconds": state.runway_seconds(now) },
         "connections": connections,
     });
     let tables = state
