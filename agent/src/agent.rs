@@ -18,9 +18,11 @@ use crate::desk::Desk;
 use crate::metrics::Metrics;
 use crate::occurrences::Occurrences;
 use crate::pipeline::{self, Line, drive, refresh_open, resume_from, set_health};
+use crate::probe::Probe;
 use crate::shared::{Shared, SharedParts};
 use crate::state::State;
 use crate::telemetry::ChangeTraces;
+use crate::timed::timed;
 use crate::validation::Options;
 use crate::validation::follow::Follower;
 
@@ -63,7 +65,7 @@ pub async fn run(config: Config) -> Result<()> {
     let serving = tokio::spawn(api::serve(api_config, Arc::clone(&shared), Arc::clone(&metrics), listener, stop.clone()));
     tracing::info!(address = %config.listen, apply = config.apply, "listening: page, REST, /metrics and /docs");
 
-    let parts = Parts { config: config.clone(), shared: Arc::clone(&shared), occurrences, stop: stop.clone(), commands };
+    let parts = Parts { config: config.clone(), shared: Arc::clone(&shared), metrics, occurrences, stop: stop.clone(), commands };
     let mut worked = tokio::spawn(work(parts, history, history_position));
     let mut stopping = stop.clone();
     // It ends by itself only where a new start is needed.
@@ -95,6 +97,7 @@ pub async fn run(config: Config) -> Result<()> {
 struct Parts {
     config: Config,
     shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
     occurrences: Arc<Occurrences>,
     stop: watch::Receiver<bool>,
     commands: mpsc::Receiver<crate::shared::Command>,
@@ -120,15 +123,21 @@ async fn work(parts: Parts, history: Box<dyn History>, history_position: Option<
 }
 
 async fn start(parts: Parts, history: Box<dyn History>, history_position: Option<Position>) -> Result<()> {
-    let Parts { config, shared, occurrences, stop, commands } = parts;
+    let Parts { config, shared, metrics, occurrences, stop, commands } = parts;
     let (news_in, news) = mpsc::channel(64);
     let (orders_in, orders) = mpsc::channel(64);
     let (checks_in, checks) = mpsc::channel(16);
     let schemas = Arc::clone(&shared);
     let source = builtin::source(&config, Arc::new(move |id| schemas.picture().state.tables.get(id).filter(|table| !table.gone)?.schema.clone()))?;
-    let readers = builtin::readers(&config)?;
+    let readers = timed(builtin::readers(&config)?, Arc::clone(&metrics));
+    metrics.watch_queue("news", &news_in);
+    metrics.watch_queue("orders", &orders_in);
+    metrics.watch_queue("checks", &checks_in);
     tokio::spawn(show_preflight(config.clone(), news_in.clone()));
     tokio::spawn(tick(Arc::clone(&shared), stop.clone()));
+    let probed = builtin::readers(&config)?;
+    let probe = Probe { shared: Arc::clone(&shared), metrics: Arc::clone(&metrics), source: builtin::log_probe(&config)?, target: Box::new(move || Ok(probed()?.1)), stop: stop.clone() };
+    tokio::spawn(probe.run());
     let desk = Desk {
         shared: Arc::clone(&shared),
         readers: Arc::clone(&readers),
@@ -168,6 +177,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         None => None,
     };
     let (batches_in, batches) = mpsc::channel(pipeline::QUEUE);
+    metrics.watch_queue("stream", &batches_in);
     let (committed_in, committed) = watch::channel(None);
     if let Some(connector) = source.connector {
         tokio::spawn(care_for(connector, Arc::clone(&shared), news_in.clone(), stop.clone()));

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::checks::Readers;
 use crate::config::Config;
 use crate::connectors::ConnectorCare;
+use crate::source_log::LogLook;
 
 /// A compiled-in plugin: name, kind, one sentence.
 pub struct BuiltIn {
@@ -156,6 +157,30 @@ impl Finder {
     pub fn look_now(&self) {
         self.watch.look.notify_one();
     }
+}
+
+/// Looks at the source's log.
+pub struct LogProbe(mysql::LogWatch);
+
+impl LogProbe {
+    /// Connects where there is no connection.
+    pub async fn connect(&mut self) -> Result<()> {
+        self.0.connect().await
+    }
+    /// Drops the connection.
+    pub fn forget(&mut self) {
+        self.0.forget();
+    }
+    /// What the source says now.
+    pub async fn look(&mut self) -> Result<LogLook> {
+        let mysql::LogSurvey { server, files, executed, retention_seconds } = self.0.look().await?;
+        Ok(LogLook { server, files, executed, retention_seconds })
+    }
+}
+
+/// What looks at the source's log.
+pub fn log_probe(config: &Config) -> Result<LogProbe> {
+    Ok(LogProbe(mysql::LogWatch::new(mysql_config(config)?)))
 }
 
 /// What follows the source: a finder, discovery, and the stream, which watch the same tables.

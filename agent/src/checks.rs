@@ -459,7 +459,7 @@ impl Checker {
                     unverified: vec![Unverified { columns: Vec::new(), reason: format!("could not look: {reason}") }],
                     ..TableReport::default()
                 };
-                self.occurrences.could_not_compare(&job.table);
+                self.occurrences.could_not_compare(took);
                 self.finish(&job, &report);
                 return;
             }
@@ -522,6 +522,8 @@ impl Checker {
             }
             shared.touch();
         };
+        let suspects = |rows: u64| self.occurrences.suspects(&job.table, rows);
+        suspects(0);
         let fence = if self.policy.applies { Fence::Stream(Arc::clone(&self.shared)) } else { Fence::Time(self.policy.settle) };
         self.cancel.send_replace(false);
         let mut run = Comparison {
@@ -531,9 +533,12 @@ impl Checker {
             validator: &mut *self.validator,
             options: self.policy.options.clone(),
             progress: &progress,
+            suspects: &suspects,
             cancel: self.cancel.subscribe(),
         };
-        validation::compare_table(&mut run, &plan).await
+        let report = validation::compare_table(&mut run, &plan).await;
+        suspects(0);
+        report
     }
 
     /// Counts only: from the picture, no scan.

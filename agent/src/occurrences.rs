@@ -1,16 +1,16 @@
 //! One function per occurrence: its log line, its metrics and its trace together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_sdk::trace::TraceIds;
-use plumbline_sdk::{Batch, Error, ErrorKind, Event, Finding, Position, TableId};
+use plumbline_sdk::trace::{TraceId, TraceIds};
+use plumbline_sdk::{Batch, ChangeEvent, Error, ErrorKind, Event, Finding, Position, TableId, TransactionMark};
 
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::shared::{LiveNews, Shared, TableReport};
-use crate::telemetry::{ChangeTraces, Times};
+use crate::telemetry::{ChangeTraces, Outcome, Outline, SinkTime, Times};
 
 /// Changes of one batch that are told to those who watch live; nobody reads more.
 const LIVE: usize = 100;
@@ -65,34 +65,67 @@ impl Occurrences {
         }
     }
 
-    /// Every sink has the batch.
-    pub fn stored(&self, batch: &Arc<Batch>, received_micros: i64) {
+    /// Every sink has the batch; `number`: by which [`verified`](Self::verified) will name it, where changes are checked one by one.
+    pub fn stored(&self, batch: &Arc<Batch>, number: Option<u64>, received_micros: i64, sinks: [Option<SinkTime>; 2]) {
         let now = clock::now_micros();
-        let server = batch.position.as_ref().map_or("", |position| position.server.as_str());
+        let trace = self.first_trace(batch);
         for (i, mark) in batch.transactions.iter().enumerate() {
-            // One exemplar a batch leads from the histogram to a trace.
-            let traced = i == 0 && self.traces.is_on();
-            let trace = traced.then(|| TraceIds::of(self.metrics.pipeline(), server, &mark.id).change(mark.first_change).to_string());
             self.metrics.latency("process", now - received_micros, None);
-            self.metrics.latency("end_to_end", now - mark.commit_micros, trace);
+            self.metrics.latency("end_to_end", now - mark.commit_micros, trace.filter(|_| i == 0));
         }
-        let mut bytes: Vec<(&TableId, u64)> = Vec::new();
-        for event in &batch.events {
-            if let Event::Change(change) = event {
-                let size = [&change.before, &change.after].into_iter().flatten().map(|row| row.size() as u64).sum::<u64>();
-                match bytes.last_mut() {
-                    Some((table, sum)) if **table == change.table.id => *sum += size,
-                    _ => bytes.push((&change.table.id, size)),
+        self.count_tables(batch, now);
+        if self.traces.is_on() && !batch.transactions.is_empty() {
+            self.traces.stored(number, Outline::of(batch, |_| None), Times { received: received_micros, stored: now, sinks });
+        }
+    }
+
+    /// The trace of the batch's first change: one exemplar a batch leads from a histogram to a trace.
+    fn first_trace(&self, batch: &Batch) -> Option<TraceId> {
+        let mark = batch.transactions.iter().find(|mark| batch.events[mark.events.clone()].iter().any(|event| matches!(event, Event::Change(_))))?;
+        self.traces.is_on().then(|| TraceIds::of(self.metrics.pipeline(), server(batch), &mark.id).change(mark.first_change))
+    }
+
+    /// Bytes by table, and the newest change of each op, whose trace its counter leads to.
+    fn count_tables(&self, batch: &Batch, now: i64) {
+        struct Seen<'a> {
+            bytes: u64,
+            newest: [Option<(&'a TransactionMark, u64)>; 5],
+        }
+        let mut tables: HashMap<&TableId, Seen<'_>> = HashMap::new();
+        for mark in &batch.transactions {
+            let mut ordinal = mark.first_change;
+            let mut events = batch.events[mark.events.clone()].iter().filter_map(|event| if let Event::Change(change) = event { Some(change) } else { None }).peekable();
+            while let Some(first) = events.peek() {
+                let table = Arc::clone(&first.table);
+                let seen = tables.entry(&first.table.id).or_insert_with(|| Seen { bytes: 0, newest: [None; 5] });
+                while let Some(change) = events.next_if(|change| Arc::ptr_eq(&change.table, &table)) {
+                    seen.bytes += [&change.before, &change.after].into_iter().flatten().map(|row| row.size() as u64).sum::<u64>();
+                    seen.newest[change.op.index()] = Some((mark, ordinal));
+                    ordinal += 1;
                 }
             }
         }
-        for (table, size) in bytes {
-            self.metrics.bytes(&table.to_string(), size);
+        for (table, seen) in tables {
+            self.metrics.table(table, |counted| {
+                counted.bytes += seen.bytes;
+                if self.traces.is_on() {
+                    for (trace, newest) in counted.traces.iter_mut().zip(seen.newest) {
+                        if let Some((mark, ordinal)) = newest {
+                            *trace = Some((TraceIds::of(self.metrics.pipeline(), server(batch), &mark.id).change(ordinal), now));
+                        }
+                    }
+                }
+            });
         }
-        if !batch.transactions.is_empty() {
+    }
+
+    /// A sink was written to, or said why not.
+    pub fn wrote(&self, component: &str, took: Duration, done: bool) {
+        let (_, db_system) = sink_names(component);
+        self.metrics.db_operation(db_system, "write", took);
+        if done && component == "history" {
             self.metrics.history_write("applied");
         }
-        self.traces.offer(batch, Times { received: received_micros, stored: now });
     }
 
     /// Every sink has a chunk of a copy.
@@ -112,7 +145,10 @@ impl Occurrences {
             match event {
                 Event::TableFound(schema) => tracing::info!(table = %schema.id, columns = schema.columns.len(), key = !schema.key().is_empty(), "found a table"),
                 Event::TableChanged(schema) => tracing::info!(table = %schema.id, columns = schema.columns.len(), "a table changed its shape"),
-                Event::TableGone(table) => tracing::info!(%table, "a table is gone"),
+                Event::TableGone(table) => {
+                    self.metrics.table_gone(table);
+                    tracing::info!(%table, "a table is gone");
+                }
                 Event::Finding(finding) => findings.entry((&finding.table, finding.resolved)).or_insert((0, finding)).0 += 1,
                 Event::Health(health) if health.messages.is_empty() => tracing::info!(component = health.component, state = ?health.state, "health"),
                 Event::Health(health) => {
@@ -136,7 +172,13 @@ impl Occurrences {
     /// A table was compared; `took` microseconds.
     pub fn compared(&self, table: &TableId, report: &TableReport, took: i64) {
         let seconds = took as f64 / 1e6;
-        self.metrics.compared(&table.to_string(), report.verdict, report.rows_compared, seconds);
+        self.metrics.compared(report.verdict, seconds);
+        self.metrics.table(table, |counted| {
+            counted.compared_rows += report.rows_compared;
+            if report.verified_through.is_some() {
+                counted.last_success = Some(clock::now_micros());
+            }
+        });
         match report.verdict {
             "equal" => tracing::info!(%table, rows = report.rows_compared, seconds, "proved equal"),
             "different" => tracing::warn!(%table, rows = report.rows_compared, findings = report.findings_total, seconds, "compared: not equal"),
@@ -144,20 +186,32 @@ impl Occurrences {
         }
     }
 
-    /// A table could not be compared.
-    pub fn could_not_compare(&self, table: &TableId) {
-        self.metrics.compared(&table.to_string(), "unverified", 0, 0.0);
+    /// Rows of a table differed and wait to be read again before they are judged.
+    pub fn suspects(&self, table: &TableId, rows: u64) {
+        self.metrics.table(table, |counted| counted.suspects = Some(rows));
     }
 
-    /// Changes were checked one by one on the target.
-    pub fn verified_events(&self, matching: u64, differing: u64) {
-        self.metrics.verified_events("match", matching);
-        self.metrics.verified_events("mismatch", differing);
+    /// A table could not be compared; `took` microseconds.
+    pub fn could_not_compare(&self, took: i64) {
+        self.metrics.compared("unverified", took as f64 / 1e6);
     }
 
-    /// A change was seen on the target that was committed on the source then.
-    pub fn seen_on_target(&self, commit_micros: i64) {
-        self.metrics.visible(clock::now_micros() - commit_micros);
+    /// Batches were checked change by change on the target, in a look that began then; the first one is the stream's number `number`.
+    pub fn verified(&self, number: u64, batches: &[Arc<Batch>], began_micros: i64, mut outcome: impl FnMut(&ChangeEvent) -> Outcome) {
+        let now = clock::now_micros();
+        for (number, batch) in (number..).zip(batches) {
+            let outline = Outline::of(batch, |change| Some(outcome(change)));
+            for (outcome, changes) in outline.outcomes() {
+                self.metrics.verified_events(outcome.as_str(), changes);
+            }
+            let trace = self.first_trace(batch);
+            for (i, mark) in batch.transactions.iter().enumerate() {
+                self.metrics.visible(now - mark.commit_micros, trace.filter(|_| i == 0));
+            }
+            if self.traces.is_on() {
+                self.traces.seen(number, outline, began_micros, now);
+            }
+        }
     }
 
     /// A sink is away.
@@ -168,6 +222,18 @@ impl Occurrences {
         }
         tracing::warn!(component, error = error.chain(), again_in_ms = again_in.as_millis(), "a sink is away; the line waits");
     }
+}
+
+/// The plugin behind a component of the line, and its database as OpenTelemetry names it.
+pub fn sink_names(component: &str) -> (&'static str, &'static str) {
+    match component {
+        "history" => ("sqlite-history", "sqlite"),
+        _ => ("postgres-applier", "postgresql"),
+    }
+}
+
+fn server(batch: &Batch) -> &str {
+    batch.position.as_ref().map_or("", |position| position.server.as_str())
 }
 
 fn kind(error: &Error) -> &'static str {

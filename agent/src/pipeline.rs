@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering as Atomic;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plumbline_sdk::plugin::LogEntry;
 use plumbline_sdk::{Applier, Batch, Error, ErrorKind, Event, Health, HealthState, History, Position, Result, Sink, Source, TableId};
@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::copy::Copier;
-use crate::occurrences::Occurrences;
+use crate::occurrences::{Occurrences, sink_names};
 use crate::shared::Shared;
+use crate::telemetry::SinkTime;
 
 /// Filled batches that may wait between the source and the sinks.
 pub const QUEUE: usize = 4;
@@ -103,23 +104,25 @@ impl Line {
     async fn pass(&mut self, batch: Batch) -> Result<()> {
         let batch = Arc::new(batch);
         let received = clock::now_micros();
-        {
+        let number = {
             let mut picture = self.shared.picture();
             if picture.state.received.is_none() && batch.transactions.is_empty() && batch.position.is_some() {
                 picture.window.restart(batch.position.clone());
             }
             // Into the window before any sink has it: whoever reads the target finds its events here.
+            let number = picture.window.next();
             picture.window.push(&batch);
             self.occurrences.received(&batch, picture.state.received.as_ref(), &self.shared);
             picture.state.receive(&batch, received);
-        }
+            number
+        };
         self.shared.touch();
-        self.write(&batch).await?;
+        let sinks = self.write(&batch).await?;
         {
             let mut picture = self.shared.picture();
             picture.state.apply(&batch);
         }
-        self.occurrences.stored(&batch, received);
+        self.occurrences.stored(&batch, self.applier.is_some().then_some(number), received, sinks);
         if batch.position.is_some() {
             self.shared.applied.send_replace(batch.position.clone());
             self.committed.send_replace(batch.position.clone());
@@ -189,14 +192,15 @@ impl Line {
         }
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<()> {
+    /// Writes a batch to every sink at once, and tells how long each took.
+    async fn write(&mut self, batch: &Batch) -> Result<[Option<SinkTime>; 2]> {
         let history = write_to(&mut *self.history, "history", batch, &self.shared, &self.occurrences, self.stop.clone());
         match &mut self.applier {
-            None => history.await,
+            None => Ok([Some(history.await?), None]),
             Some(applier) => {
                 let applier = write_to(&mut **applier, "postgres", batch, &self.shared, &self.occurrences, self.stop.clone());
                 let (history, applier) = tokio::join!(history, applier);
-                history.and(applier)
+                Ok([Some(history?), Some(applier?)])
             }
         }
     }
@@ -243,18 +247,24 @@ pub async fn refresh_open(shared: &Shared) {
 }
 
 /// Writes a batch to one sink, connecting again for as long as it is away. Gives up only where going on could lose something.
-async fn write_to<S: Sink + ?Sized>(sink: &mut S, component: &'static str, batch: &Batch, shared: &Shared, occurrences: &Occurrences, mut stop: watch::Receiver<bool>) -> Result<()> {
+async fn write_to<S: Sink + ?Sized>(sink: &mut S, component: &'static str, batch: &Batch, shared: &Shared, occurrences: &Occurrences, mut stop: watch::Receiver<bool>) -> Result<SinkTime> {
+    let began = clock::now_micros();
     let mut backoff = FIRST_BACKOFF;
     let mut was_down = false;
     let mut connected = true;
     loop {
+        let started = Instant::now();
         let result = if connected { sink.write(batch).await } else { sink.connect().await };
+        if connected {
+            occurrences.wrote(component, started.elapsed(), result.is_ok());
+        }
         match result {
             Ok(()) if connected => {
                 if was_down {
                     set_health(shared, component, HealthState::Up, Vec::new());
                 }
-                return Ok(());
+                let (plugin, db_system) = sink_names(component);
+                return Ok(SinkTime { plugin, db_system, began, ended: clock::now_micros() });
             }
             Ok(()) => connected = true,
             Err(error) if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Config) => {

@@ -8,6 +8,7 @@ use plumbline_sdk::plugin::{HistoryReader, LogEntry};
 use plumbline_sdk::{Error, Position, Result, TableId};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use utoipa::ToSchema;
 
 use crate::state::State;
 use crate::window::Window;
@@ -286,7 +287,7 @@ pub struct TableReport {
 }
 
 /// A finding in a report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ReportFinding {
     /// `missing`, `extra`, `changed`.
     pub verdict: &'static str,
@@ -304,6 +305,7 @@ pub struct ReportFinding {
     pub copies_target: Option<u64>,
     /// Cell values of both sides by column, only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Vec<Option<String>>>>)]
     pub values: Option<BTreeMap<String, (Option<String>, Option<String>)>>,
 }
 

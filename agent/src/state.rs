@@ -9,6 +9,8 @@ use plumbline_sdk::{
 };
 use serde::Serialize;
 
+use crate::source_log::SourceLog;
+
 /// The newest change seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEvent {
@@ -245,6 +247,8 @@ pub struct State {
     pub applies: bool,
     /// Whether discovery has looked at least once.
     pub discovered: bool,
+    /// What the source said of its log.
+    pub source_log: SourceLog,
 }
 
 /// Totals since this start.
@@ -474,6 +478,11 @@ impl State {
             }
             _ => 0.0,
         }
+    }
+
+    /// Seconds, at least, until the source may delete the log that is needed next; None: not known, or never.
+    pub fn runway_seconds(&self, now_micros: i64) -> Option<f64> {
+        self.source_log.runway_seconds(self.applied.as_ref()?, self.applied_commit_micros, now_micros)
     }
 
     /// Whether the line has passed `at` in every required sink.

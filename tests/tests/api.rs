@@ -114,6 +114,8 @@ fn encoded(text: &str) -> String {
 struct Collector {
     /// (trace, name of the span) of every root span.
     roots: Arc<Mutex<Vec<(String, String)>>>,
+    /// The trace of every `verify` span that says `match`.
+    verified: Arc<Mutex<Vec<String>>>,
 }
 
 #[tonic::async_trait]
@@ -121,8 +123,12 @@ impl TraceService for Collector {
     async fn export(&self, request: tonic::Request<ExportTraceServiceRequest>) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let mut roots = self.roots.lock().map_err(|_| tonic::Status::internal("poisoned"))?;
         for span in request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans) {
+            let trace: String = span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+            if span.name.starts_with("verify ") && span.attributes.iter().any(|attribute| attribute.key == "plumbline.result" && format!("{:?}", attribute.value).contains("match")) {
+                self.verified.lock().map_err(|_| tonic::Status::internal("poisoned"))?.push(trace.clone());
+            }
             if span.parent_span_id.is_empty() {
-                roots.push((span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect(), span.name));
+                roots.push((trace, span.name));
             }
         }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
@@ -138,6 +144,13 @@ async fn every_change_is_one_trace_which_history_names_alike() {
     let (pair, mut agent) = running("traces", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))]).await;
     pair.on_source(&["INSERT INTO orders WITH RECURSIVE n AS (SELECT 10 AS id UNION ALL SELECT id + 1 FROM n WHERE id < 509) SELECT id, 'traced' FROM n", "UPDATE orders SET note = 'again' WHERE id >= 10"]).await;
     agent.wait_for("/health", |health| health["cdc_events_processed"] == 1000).await;
+    for _ in 0..100 {
+        let text = agent.client().get(agent.url("/metrics?format=prometheus")).send().await.expect("an answer").text().await.expect("text");
+        if text.lines().any(|line| line.starts_with("plumbline_event_verifications_total") && line.contains("\"match\"") && line.ends_with(" 1000")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let events = agent.get("/cdc/events?limit=1000").await;
     let named: HashSet<String> = events["events"].as_array().into_iter().flatten().filter_map(|event| event["trace_id"].as_str().map(str::to_owned)).collect();
     assert_eq!(named.len(), 1000);
@@ -146,6 +159,9 @@ async fn every_change_is_one_trace_which_history_names_alike() {
     let changes: Vec<&String> = roots.iter().filter(|(_, name)| name.starts_with("change ")).map(|(trace, _)| trace).collect();
     assert_eq!(changes.len(), 1000, "one trace per change");
     assert_eq!(changes.into_iter().cloned().collect::<HashSet<_>>(), named);
+    let verified = collector.verified.lock().expect("not poisoned").clone();
+    assert_eq!(verified.len(), 1000, "one check per change");
+    assert_eq!(verified.into_iter().collect::<HashSet<_>>(), named);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,6 +202,18 @@ async fn prometheus_scrapes_it_and_promtool_finds_nothing_to_say() {
         ("plumbline_cdc_events_total{table=\"scraped.orders\",op=\"insert\"}", "1"),
         ("plumbline_table_in_sync{table=\"scraped.orders\"}", "1"),
         ("plumbline_table_rows{table=\"scraped.orders\",side=\"target\"}", "3"),
+        ("plumbline_event_verifications_total{result=\"match\"}", "1"),
+        ("plumbline_cdc_backlog_bytes", "0"),
+        ("plumbline_queue_capacity{queue=\"stream\"}", "4"),
+        ("count(plumbline_source_binlog_retention_seconds > 0)", "1"),
+        ("count(plumbline_source_binlog_runway_seconds > 0)", "1"),
+        ("count(plumbline_source_binlog_written_bytes_total)", "1"),
+        ("count(plumbline_dependency_probe_duration_seconds_count > 0)", "3"),
+        ("count(plumbline_db_operation_duration_seconds_count{db_system=\"sqlite\",operation=\"write\"} > 0)", "1"),
+        ("count(plumbline_db_operation_duration_seconds_count{db_system=\"postgresql\",operation=\"write\"} > 0)", "1"),
+        ("count(plumbline_db_operation_duration_seconds_count{db_system=\"mysql\",operation=\"rows\"} > 0)", "1"),
+        ("count(process_cpu_seconds_total{job=\"plumbline\"} > 0)", "1"),
+        ("absent({__name__=~\"plumbline_process_.*\"})", "1"),
     ] {
         let mut last = None;
         for _ in 0..100 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::App;
+use crate::api::body::Fields;
 use crate::api::problem::Problem;
 use crate::clock;
 use crate::shared::{Check, Command};
@@ -83,8 +84,7 @@ pub struct StartedCheck {
 #[utoipa::path(post, path = "/api/v1/checks", tag = "checks", request_body = StartCheck,
     responses((status = 202, body = StartedCheck), (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
         (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
-pub async fn start(State(app): State<App>, body: Result<Json<StartCheck>, JsonRejection>) -> Result<Response, Problem> {
-    let Json(body) = body?;
+pub async fn start(State(app): State<App>, Fields(body): Fields<StartCheck>) -> Result<Response, Problem> {
     let tables = body.tables.iter().map(|name| app.table(name)).collect::<Result<Vec<_>, _>>()?;
     let full = body.full.unwrap_or(true);
     let id = app.shared.ask(|reply| Command::Check { tables, full, reply }).await?;

@@ -14,15 +14,19 @@ use crate::api::problem::Problem;
 use crate::clock;
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct FindingsQuery {
     /// Only of this table.
     table: Option<String>,
     /// `open` (the default), `resolved` or `all`.
+    #[param(pattern = "^(open|resolved|all)$")]
     state: Option<String>,
-    /// At most so many, 1 to 1000; 100 if not said.
+    /// At most so many; 100 if not said.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
+    #[param(pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,
 }
 
@@ -84,7 +88,7 @@ fn view(stored: StoredFinding) -> FindingView {
 #[utoipa::path(get, path = "/api/v1/findings", tag = "findings", params(FindingsQuery),
     responses((status = 200, body = FindingPage), (status = 400, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(State(app): State<App>, query: Result<Query<FindingsQuery>, QueryRejection>) -> Result<Json<FindingPage>, Problem> {
-    let Query(query) = query.map_err(|cause| Problem::new(cause.status(), cause.body_text()))?;
+    let Query(query) = query?;
     let table = query.table.as_deref().map(|name| app.table(name)).transpose()?;
     let open = match query.state.as_deref() {
         None | Some("open") => Some(true),

@@ -1,5 +1,6 @@
 //! Whether the agent lives, can do its work, and how the components are.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
@@ -7,26 +8,49 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use plumbline_sdk::HealthState;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::problem::Problem;
 use crate::clock;
 use crate::state::{LastEvent, State as Picture};
 
+/// Components that may be left out: they have a health only where they are configured.
+const OPTIONAL: [&str; 3] = ["redis", "kafka", "connect"];
+
 /// `connected`, `disconnected` or `not_configured`.
 pub fn connection(state: &Picture, component: &str) -> &'static str {
     match state.health.get(component) {
         Some((health, _)) if health.state != HealthState::Down => "connected",
+        None if OPTIONAL.contains(&component) => "not_configured",
         _ => "disconnected",
     }
 }
 
+/// Debezium's connector: `running`, `failed` or `not_configured`.
+pub fn connector(state: &Picture) -> &'static str {
+    match connection(state, "connect") {
+        "connected" => "running",
+        "disconnected" => "failed",
+        other => other,
+    }
+}
+
 /// The newest change as users see it.
-pub fn last_event(last: Option<&LastEvent>) -> Value {
-    match last {
-        Some(last) => json!({ "table": last.table.to_string(), "operation": last.op.as_str(), "timestamp": clock::text(last.commit_micros) }),
-        None => Value::Null,
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastCdcEvent {
+    /// `schema.table`.
+    table: String,
+    /// `read`, `insert`, `update`, `delete`, `truncate`.
+    operation: &'static str,
+    /// When it was committed on the source.
+    timestamp: String,
+}
+
+impl From<&LastEvent> for LastCdcEvent {
+    fn from(last: &LastEvent) -> Self {
+        Self { table: last.table.to_string(), operation: last.op.as_str(), timestamp: clock::text(last.commit_micros) }
     }
 }
 
@@ -65,51 +89,90 @@ pub fn not_ready(app: &App) -> Vec<String> {
     reasons
 }
 
+/// Debezium's connectors.
+#[derive(Debug, Serialize, ToSchema)]
+struct Connectors {
+    /// `running`, `failed`, `not_configured`.
+    mysql_connector: &'static str,
+    /// Always `not_configured`: the agent applies to PostgreSQL itself, or somebody else's sink does.
+    postgres_connector: &'static str,
+}
+
+/// How a component is.
+#[derive(Debug, Serialize, ToSchema)]
+struct ComponentHealth {
+    /// `up`, `warning`, `down`.
+    #[schema(value_type = String)]
+    state: HealthState,
+    since: String,
+    /// What to know and what to do, one sentence each.
+    messages: Vec<String>,
+}
+
+/// How the agent and its components are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthReport {
+    /// `healthy`, `degraded`, `unhealthy`.
+    status: &'static str,
+    /// `connected`, `disconnected`.
+    mysql: &'static str,
+    /// `connected`, `disconnected`.
+    postgres: &'static str,
+    /// `connected`, `disconnected`, `not_configured`.
+    redis: &'static str,
+    debezium: Connectors,
+    /// Inserts, updates and deletes since this start.
+    cdc_events_processed: u64,
+    /// The same since the beginning.
+    cdc_events_total: u64,
+    last_cdc_event: Option<LastCdcEvent>,
+    timestamp: String,
+    version: &'static str,
+    components: BTreeMap<String, ComponentHealth>,
+}
+
+fn report(state: &Picture, streaming: bool) -> HealthReport {
+    let (total, live) = state.changes();
+    let component = |(health, since): &(plumbline_sdk::Health, i64)| ComponentHealth { state: health.state, since: clock::text(*since), messages: health.messages.clone() };
+    HealthReport {
+        status: status(state, streaming),
+        mysql: connection(state, "mysql"),
+        postgres: connection(state, "postgres"),
+        redis: connection(state, "redis"),
+        debezium: Connectors { mysql_connector: connector(state), postgres_connector: "not_configured" },
+        cdc_events_processed: live,
+        cdc_events_total: total,
+        last_cdc_event: state.last.as_ref().map(Into::into),
+        timestamp: clock::text(clock::now_micros()),
+        version: env!("CARGO_PKG_VERSION"),
+        components: state.health.iter().map(|(name, health)| (name.clone(), component(health))).collect(),
+    }
+}
+
 /// How the agent and its components are. 503 when unhealthy.
-#[utoipa::path(get, path = "/health", tag = "operators", responses((status = 200, body = Object), (status = 503, body = Object)))]
+#[utoipa::path(get, path = "/health", tag = "operators", responses((status = 200, body = HealthReport), (status = 503, body = HealthReport)))]
 pub async fn health(State(app): State<App>) -> Response {
-    let (status, body) = {
-        let picture = app.shared.picture();
-        let state = &picture.state;
-        let status = status(state, app.shared.streaming.load(Ordering::Relaxed));
-        let (total, live) = state.changes();
-        let components: serde_json::Map<String, Value> = state
-            .health
-            .iter()
-            .map(|(name, (health, since))| (name.clone(), json!({ "state": health.state, "since": clock::text(*since), "messages": health.messages })))
-            .collect();
-        let body = json!({
-            "status": status,
-            "mysql": connection(state, "mysql"),
-            "postgres": connection(state, "postgres"),
-            "redis": "not_configured",
-            "debezium": { "mysql_connector": "not_configured", "postgres_connector": "not_configured" },
-            "cdc_events_processed": live,
-            "cdc_events_total": total,
-            "last_cdc_event": last_event(state.last.as_ref()),
-            "timestamp": clock::text(clock::now_micros()),
-            "version": env!("CARGO_PKG_VERSION"),
-            "components": components,
-        });
-        (status, body)
-    };
-    let code = if status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (code, Json(body)).into_response()
+    let report = report(&app.shared.picture().state, app.shared.streaming.load(Ordering::Relaxed));
+    let code = if report.status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, Json(report)).into_response()
+}
+
+/// One word for an orchestrator.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Sign {
+    /// `alive` or `ready`.
+    status: &'static str,
 }
 
 /// The process lives.
-#[utoipa::path(get, path = "/livez", tag = "operators", responses((status = 200, body = Object)))]
-pub async fn livez() -> Json<Value> {
-    Json(json!({ "status": "alive" }))
+#[utoipa::path(get, path = "/livez", tag = "operators", responses((status = 200, body = Sign)))]
+pub async fn livez() -> Json<Sign> {
+    Json(Sign { status: "alive" })
 }
 
 /// The source streams and the target answers.
-#[utoipa::path(get, path = "/readyz", tag = "operators", responses((status = 200, body = Object), (status = 503, body = Problem)))]
-pub async fn readyz(State(app): State<App>) -> Response {
+#[utoipa::path(get, path = "/readyz", tag = "operators", responses((status = 200, body = Sign), (status = 503, body = Problem)))]
+pub async fn readyz(State(app): State<App>) -> Result<Json<Sign>, Problem> {
     let reasons = not_ready(&app);
-    if reasons.is_empty() {
-        Json(json!({ "status": "ready" })).into_response()
-    } else {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, reasons.join("; ")).into_response()
-    }
+    if reasons.is_empty() { Ok(Json(Sign { status: "ready" })) } else { Err(Problem::unavailable(reasons.join("; "))) }
 }

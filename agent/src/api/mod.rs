@@ -1,6 +1,8 @@
 //! REST, the live page and `/metrics`. Reads State and History; what needs a database is asked of the desk.
 
+mod body;
 mod checks;
+mod document;
 mod events;
 mod findings;
 mod guard;
@@ -11,10 +13,12 @@ mod negotiate;
 mod page;
 mod problem;
 mod scrape;
+mod server;
 mod summary;
 mod tables;
+#[cfg(test)]
+mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +27,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use plumbline_sdk::{Error, Result, Secret, TableId};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use utoipa::OpenApi;
@@ -35,11 +39,15 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 use crate::state::State;
+use guard::Session;
 use problem::Problem;
+use server::Limits;
 pub(crate) use summary::blockers;
 
 /// A request body above this is refused.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// When it is worth asking again for a place.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What the API is told of the settings.
 #[derive(Debug, Clone)]
@@ -88,14 +96,41 @@ pub(crate) struct App {
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
     pub config: Arc<ApiConfig>,
+    pub limits: Arc<Limits>,
+    /// None: no token is asked for.
+    session: Option<Arc<Session>>,
+    viewers: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
 }
 
 impl App {
+    /// The ground of one router. Streams end when `stop` says so.
+    fn new(config: ApiConfig, shared: Arc<Shared>, metrics: Arc<Metrics>, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+        let session = config.token.clone().map(|token| Arc::new(Session::new(token)));
+        let viewers = Arc::new(Semaphore::new(limits.viewers));
+        Self { shared, metrics, config: Arc::new(config), limits: Arc::new(limits), session, viewers, stop }
+    }
+
+    /// A place for one more stream of events, as long as the permit is held.
+    fn viewer(&self) -> std::result::Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.viewers)
+            .try_acquire_owned()
+            .map_err(|_| Problem::unavailable(format!("{} streams are open, and the agent serves no more at once; close one, or ask again later", self.limits.viewers)).retry_after(RETRY))
+    }
+
+    /// Ends when the agent stops.
+    async fn stopped(mut self) {
+        let _ = self.stop.wait_for(|stop| *stop).await;
+    }
+
     /// The table that a request names, `shop.orders` or `orders`, in the catalog's spelling.
     pub fn table(&self, name: &str) -> std::result::Result<TableId, Problem> {
+        // A table that is there can be asked for, however odd its name.
+        if let Some(id) = find(&self.shared.picture().state, name) {
+            return Ok(id);
+        }
         check_name(name)?;
-        let picture = self.shared.picture();
-        find(&picture.state, name).ok_or_else(|| Problem::not_found(format!("there is no table `{name}`")))
+        Err(Problem::not_found(format!("there is no table `{name}`")))
     }
 }
 
@@ -106,24 +141,18 @@ fn find(state: &State, name: &str) -> Option<TableId> {
     Some(if first.1.gone { same.next().map_or_else(|| first.0.clone(), |second| second.0.clone()) } else { first.0.clone() })
 }
 
-/// Whether a text can be a table's name at all.
+/// Whether a text can be a table's name at all: `table` or `schema.table`, where the points may be part of either name.
 fn check_name(name: &str) -> std::result::Result<(), Problem> {
-    let parts = name.splitn(2, '.').map(|part| part.chars().count());
-    if name.is_empty() || name.contains('\0') || name.chars().count() > 129 || parts.into_iter().all(|length| length > 64) {
-        return Err(Problem::unprocessable("this is not a table's name: one has 1 to 64 characters, with its database before a point if need be"));
+    let is_name = |part: &str| (1..=64).contains(&part.chars().count());
+    let fits = is_name(name) || name.match_indices('.').any(|(at, _)| is_name(&name[..at]) && is_name(&name[at + 1..]));
+    if fits && !name.contains('\0') && name.split('.').all(|part| !part.is_empty()) {
+        return Ok(());
     }
-    Ok(())
+    Err(Problem::unprocessable("this is not a table's name: one has 1 to 64 characters, with its database before a point if need be"))
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Plumbline",
-    description = "Whether a PostgreSQL copy is true to its MySQL source, live and with proof. Times are RFC 3339 UTC. Errors are problem+json (RFC 9457)."
-))]
-struct Document;
-
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(document::Document::openapi())
         .routes(routes!(health::health))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
@@ -162,62 +191,31 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The OpenAPI document, from the handlers.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    document::complete(routes().into_openapi())
 }
 
 pub(crate) fn router(app: App) -> Router {
     let (routes, document) = routes().split_for_parts();
     routes
         .merge(page::assets())
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::complete(document)))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(middleware::from_fn_with_state(app.clone(), guard::measure))
-        .layer(middleware::from_fn_with_state(app.clone(), guard::admit))
-        .layer(CompressionLayer::new().gzip(true))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        // The innermost comes first.
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::in_time))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::admit))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::measure))
         .layer(middleware::from_fn(guard::finish))
+        .layer(CompressionLayer::new().gzip(true))
         .with_state(app)
 }
 
 /// Serves until told to stop.
-pub async fn serve(config: ApiConfig, shared: Arc<Shared>, metrics: Arc<Metrics>, listener: TcpListener, mut stop: watch::Receiver<bool>) -> Result<()> {
-    let app = App { shared, metrics, config: Arc::new(config) };
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        })
-        .await
-        .map_err(|cause| Error::fatal("the API stopped").caused_by(cause))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_is_served_without_a_token() {
-        for listen in ["127.0.0.1:8000", "[::1]:8000", "localhost:80"] {
-            assert!(check_listen(listen, false, false).is_ok(), "{listen}");
-        }
-        for listen in ["0.0.0.0:8000", "10.0.0.1:80", "[::]:8000", "example.org:80"] {
-            let message = check_listen(listen, false, false).expect_err("a refusal").to_string();
-            assert!(message.contains("PLUMBLINE_TOKEN") && message.contains(listen), "{message}");
-            assert!(check_listen(listen, true, false).is_ok());
-            assert!(check_listen(listen, false, true).is_ok());
-        }
-    }
-
-    #[test]
-    fn the_committed_document_is_the_one_of_the_handlers() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-        let fresh = openapi().to_pretty_json().expect("a document") + "\n";
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
-        if committed != fresh {
-            std::fs::write(path, fresh).expect("the document is written");
-            panic!("`agent/openapi.json` was not up to date; it has been written anew, commit it");
-        }
-    }
+pub async fn serve(config: ApiConfig, shared: Arc<Shared>, metrics: Arc<Metrics>, listener: TcpListener, stop: watch::Receiver<bool>) -> Result<()> {
+    let limits = Limits::default();
+    let app = App::new(config, shared, metrics, limits.clone(), stop.clone());
+    server::run(listener, router(app), &limits, stop).await;
+    Ok(())
 }

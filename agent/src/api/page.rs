@@ -12,12 +12,14 @@ use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, extract::Request};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use plumbline_sdk::HealthState;
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::api::App;
+use crate::api::health::connection;
 use crate::api::problem::{self, Problem};
 use crate::api::summary::{blockers, summary};
 use crate::api::tables::{TableView, view};
@@ -99,7 +101,7 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
     let state = &picture.state;
     let (total, live) = state.changes();
     let mut connections: Vec<Value> = Vec::new();
-    for name in ["mysql", "postgres", "history"] {
+    for name in ["mysql", "postgres", "history", "kafka", "connect"] {
         let known = state.health.get(name);
         let (shown, since, messages) = match known {
             Some((health, since)) => (
@@ -113,12 +115,10 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
             ),
             // History was opened before anything is served.
             None if name == "history" => ("up", Some(clock::text(app.shared.started_micros)), Vec::new()),
+            None if connection(state, name) == "not_configured" => ("not_configured", None, Vec::new()),
             None => ("down", None, vec!["it has not answered yet".to_owned()]),
         };
         connections.push(json!({ "name": name, "state": shown, "since": since, "messages": messages }));
-    }
-    for name in ["kafka", "connect"] {
-        connections.push(json!({ "name": name, "state": "not_configured", "since": null, "messages": [] }));
     }
     let blockers = blockers(state, streaming);
     let delay = state.received_micros.zip(state.last.as_ref()).map(|(received, last)| ((received - last.commit_micros).max(0)) as f64 / 1e6);
@@ -134,7 +134,7 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
         "cutover": { "ready": blockers.is_empty(), "blockers": blockers },
         "changes": { "total": total, "since_start": live, "per_second": pace.look(now, live) },
         "lag": { "seconds": state.lag_seconds(now), "delay_seconds": delay },
-        "runway": { "seconds": null },
+        "runway": { "seconds": state.runway_seconds(now) },
         "connections": connections,
     });
     let tables = state
@@ -170,7 +170,11 @@ pub async fn stream(State(app): State<App>) -> Result<Sse<impl Stream<Item = Res
         pace: Pace,
         first: bool,
         tail: Option<Value>,
+        /// Held as long as somebody looks.
+        _place: OwnedSemaphorePermit,
     }
+    let place = app.viewer()?;
+    let stopped = app.clone().stopped();
     let viewer = Viewer {
         changed: app.shared.changed.subscribe(),
         live: app.shared.live.subscribe(),
@@ -179,6 +183,7 @@ pub async fn stream(State(app): State<App>) -> Result<Sse<impl Stream<Item = Res
         pace: Pace::default(),
         first: true,
         tail: None,
+        _place: place,
     };
     let stream = futures::stream::unfold(viewer, |mut viewer| async move {
         if let Some(tail) = viewer.tail.take() {
@@ -216,5 +221,5 @@ pub async fn stream(State(app): State<App>) -> Result<Sse<impl Stream<Item = Res
         viewer.shown = tables;
         Some((Ok(SseEvent::default().event(name).data(Value::Object(head).to_string())), viewer))
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    Ok(Sse::new(stream.take_until(stopped)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }

@@ -1,14 +1,16 @@
 //! Errors as problem+json (RFC 9457).
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use plumbline_sdk::{Error, ErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What went wrong. `instance` and `request_id` are added on the way out.
+/// What went wrong.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     /// `about:blank`: the status says what kind it is.
@@ -20,11 +22,29 @@ pub struct Problem {
     status: u16,
     /// What happened and what would have been accepted.
     detail: String,
+    /// The path that was asked for.
+    instance: String,
+    /// The header `x-request-id` of the request, else a new one; the answer's header has it too.
+    request_id: String,
+    /// 32 hex digits, of the request's header `traceparent`, else new ones.
+    trace_id: String,
+    #[serde(skip)]
+    #[schema(ignore)]
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { kind: "about:blank", title: status.canonical_reason().unwrap_or("error").to_owned(), status: status.as_u16(), detail: detail.into() }
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            instance: String::new(),
+            request_id: String::new(),
+            trace_id: String::new(),
+            retry_after: None,
+        }
     }
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
@@ -34,6 +54,19 @@ impl Problem {
     }
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
+    }
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+    /// Says when it is worth asking again.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+    /// Says of which request it is.
+    pub fn of(mut self, instance: &str, request_id: &str, trace_id: &str) -> Self {
+        (self.instance, self.request_id, self.trace_id) = (instance.to_owned(), request_id.to_owned(), trace_id.to_owned());
+        self
     }
 }
 
@@ -48,17 +81,28 @@ impl From<Error> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
 }
 
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+/// The answer carries the problem itself as well, for `guard::finish`, which knows the request.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(&self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -78,6 +122,7 @@ pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the agent made a mistake in answering; its log says more").into_response()
 }
 
-fn shorten(path: &str) -> String {
+/// A path as it may stand in an answer.
+pub fn shorten(path: &str) -> String {
     path.chars().take(200).collect()
 }

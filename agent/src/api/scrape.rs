@@ -1,64 +1,149 @@
 //! `/metrics` in the form that the client reads.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
-use crate::api::health::{connection, last_event, status};
+use crate::api::health::{LastCdcEvent, connection, connector, status};
 use crate::api::negotiate::{Form, choose};
-use crate::api::tables::{counts_as_of, operations, verified};
+use crate::api::tables::{VerifiedView, counts_as_of, operations, verified};
 use crate::clock;
-use crate::state::TableState;
+use crate::state::{State as Picture, TableState};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct FormatQuery {
     /// `prometheus`, `openmetrics` or `json`, instead of what Accept says.
     format: Option<String>,
 }
 
 /// Metrics for scrapers (OpenMetrics or Prometheus text), or statistics as JSON where that is preferred.
-#[utoipa::path(get, path = "/metrics", tag = "operators", params(FormatQuery), responses((status = 200, description = "OpenMetrics, Prometheus text or JSON", content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "operators", params(FormatQuery),
+    responses((status = 200, description = "in the form that the client reads", content((String = "text/plain"), (String = "application/openmetrics-text"), (Statistics = "application/json")))))]
 pub async fn metrics(State(app): State<App>, Query(query): Query<FormatQuery>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let form = choose(query.format.as_deref(), accept);
     let body = match form {
         Form::OpenMetrics => app.metrics.open_metrics(&app.shared),
         Form::Text => app.metrics.text(&app.shared),
-        Form::Json => statistics(&app).to_string(),
+        Form::Json => return with_form(Json(statistics(&app)).into_response(), form),
     };
-    let mut response = body.into_response();
+    with_form(body.into_response(), form)
+}
+
+fn with_form(mut response: Response, form: Form) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 
 /// The same statistics as JSON, always.
-#[utoipa::path(get, path = "/metrics.json", tag = "operators", responses((status = 200, body = Object)))]
-pub async fn metrics_json(State(app): State<App>) -> Json<Value> {
+#[utoipa::path(get, path = "/metrics.json", tag = "operators", responses((status = 200, body = Statistics)))]
+pub async fn metrics_json(State(app): State<App>) -> Json<Statistics> {
     Json(statistics(&app))
 }
 
 /// The statistics of one table.
-pub fn table_status(table: &TableState) -> Value {
-    json!({
-        "mysql_count": table.source_rows.map(|rows| rows.rows.max(0)),
-        "postgres_count": table.target_rows.map(|rows| rows.rows.max(0)),
-        "sync_percentage": table.sync_percentage(),
-        "last_sync": table.verified.as_ref().map(|verified| clock::text(verified.micros)),
-        "last_operation": table.last.as_ref().map(|last| last.op.as_str()),
-        "status": table.status().as_str(),
-        "verified_through": verified(table),
-        "counts_as_of": counts_as_of(table).map(clock::text),
-        "operations": operations(&table.total),
-    })
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TableStatistics {
+    mysql_count: Option<i64>,
+    postgres_count: Option<i64>,
+    /// Target rows over source rows in percent; a count, not a proof.
+    sync_percentage: Option<f64>,
+    /// When it was last proved equal.
+    last_sync: Option<String>,
+    last_operation: Option<&'static str>,
+    /// `in_sync`, `copying`, `lagging`, `diverged`, `unverified`, `unknown`.
+    status: &'static str,
+    verified_through: Option<VerifiedView>,
+    /// The moment that both counts speak of.
+    counts_as_of: Option<String>,
+    /// Since the beginning.
+    operations: BTreeMap<&'static str, u64>,
 }
 
-fn statistics(app: &App) -> Value {
+impl From<&TableState> for TableStatistics {
+    fn from(table: &TableState) -> Self {
+        Self {
+            mysql_count: table.source_rows.map(|rows| rows.rows.max(0)),
+            postgres_count: table.target_rows.map(|rows| rows.rows.max(0)),
+            sync_percentage: table.sync_percentage(),
+            last_sync: table.verified.as_ref().map(|verified| clock::text(verified.micros)),
+            last_operation: table.last.as_ref().map(|last| last.op.as_str()),
+            status: table.status().as_str(),
+            verified_through: verified(table),
+            counts_as_of: counts_as_of(table).map(clock::text),
+            operations: operations(&table.total),
+        }
+    }
+}
+
+/// The statistics of all watched tables.
+pub fn by_table(state: &Picture) -> BTreeMap<String, TableStatistics> {
+    state.present().filter(|(_, table)| table.schema.is_some()).map(|(id, table)| (id.table.to_string(), table.into())).collect()
+}
+
+/// The tables of one side.
+#[derive(Debug, Serialize, ToSchema)]
+struct SideStatistics {
+    /// `connected`, `disconnected`.
+    status: &'static str,
+    tables: usize,
+    table_list: Vec<String>,
+    total_tables: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct DatabaseStatistics {
+    mysql: SideStatistics,
+    postgres: SideStatistics,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct CdcStatistics {
+    /// Inserts, updates and deletes since this start.
+    events_processed: u64,
+    /// The same since the beginning.
+    events_total: u64,
+    last_event: Option<LastCdcEvent>,
+    /// Debezium's connector: `running`, `failed`, `not_configured`.
+    connector_status: &'static str,
+    monitored_tables: Vec<String>,
+    /// Always changes, duplicates and control together.
+    records: u64,
+    duplicates: u64,
+    control: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct SyncStatistics {
+    /// Operations since the beginning.
+    total: BTreeMap<&'static str, u64>,
+    /// Operations since this start.
+    global_live: BTreeMap<&'static str, u64>,
+    /// `not_configured`; null: the agent keeps no counters by day.
+    redis_daily: Option<&'static str>,
+    table_status: BTreeMap<String, TableStatistics>,
+}
+
+/// The documented statistics.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Statistics {
+    timestamp: String,
+    database_stats: DatabaseStatistics,
+    cdc_stats: CdcStatistics,
+    sync_stats: SyncStatistics,
+    /// `healthy`, `degraded`, `unhealthy`.
+    health_status: &'static str,
+}
+
+fn statistics(app: &App) -> Statistics {
     let picture = app.shared.picture();
     let state = &picture.state;
     let (total, live) = state.changes();
@@ -71,8 +156,7 @@ fn statistics(app: &App) -> Value {
             _ => None,
         })
         .collect();
-    let tables: Map<String, Value> = state.present().filter(|(_, table)| table.schema.is_some()).map(|(id, table)| (id.table.to_string(), table_status(table))).collect();
-    let side = |component: &str, names: &[String]| json!({ "status": connection(state, component), "tables": names.len(), "table_list": names, "total_tables": names.len() });
+    let side = |component, names: Vec<String>| SideStatistics { status: connection(state, component), tables: names.len(), total_tables: names.len(), table_list: names };
     let by_op = |counts: fn(&TableState) -> &plumbline_sdk::plugin::OpCounts| {
         let mut sum = [0; 5];
         for table in state.tables.values() {
@@ -82,25 +166,25 @@ fn statistics(app: &App) -> Value {
         }
         operations(&sum)
     };
-    json!({
-        "timestamp": clock::text(clock::now_micros()),
-        "database_stats": { "mysql": side("mysql", &names), "postgres": side("postgres", &targets) },
-        "cdc_stats": {
-            "events_processed": live,
-            "events_total": total,
-            "last_event": last_event(state.last.as_ref()),
-            "connector_status": if streaming { "running" } else { "stopped" },
-            "monitored_tables": names,
-            "records": state.records,
-            "duplicates": state.duplicates,
-            "control": state.control,
+    Statistics {
+        timestamp: clock::text(clock::now_micros()),
+        database_stats: DatabaseStatistics { mysql: side("mysql", names.clone()), postgres: side("postgres", targets) },
+        cdc_stats: CdcStatistics {
+            events_processed: live,
+            events_total: total,
+            last_event: state.last.as_ref().map(Into::into),
+            connector_status: connector(state),
+            monitored_tables: names,
+            records: state.records,
+            duplicates: state.duplicates,
+            control: state.control,
         },
-        "sync_stats": {
-            "total": by_op(|table| &table.total),
-            "global_live": by_op(|table| &table.live),
-            "redis_daily": Value::Null,
-            "table_status": tables,
+        sync_stats: SyncStatistics {
+            total: by_op(|table| &table.total),
+            global_live: by_op(|table| &table.live),
+            redis_daily: Some(connection(state, "redis")).filter(|redis| *redis == "not_configured"),
+            table_status: by_table(state),
         },
-        "health_status": status(state, streaming),
-    })
+        health_status: status(state, streaming),
+    }
 }

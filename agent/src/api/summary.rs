@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use plumbline_sdk::HealthState;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::App;
@@ -283,11 +283,28 @@ pub async fn cutover(State(app): State<App>) -> Json<Cutover> {
     Json(Cutover { ready: blockers.is_empty(), blockers, position, timestamp: clock::text(clock::now_micros()) })
 }
 
+/// A plugin.
+#[derive(Debug, Serialize, ToSchema)]
+struct PluginView {
+    name: &'static str,
+    kind: &'static str,
+    about: &'static str,
+    /// `built in`.
+    origin: &'static str,
+}
+
+/// What the agent is made of.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PluginList {
+    plugins: Vec<PluginView>,
+    loaded: &'static str,
+}
+
 /// The plugins: compiled in; loading is not possible in this version.
-#[utoipa::path(get, path = "/api/v1/plugins", tag = "summary", responses((status = 200, body = Object)))]
-pub async fn plugins() -> Json<Value> {
-    let all: Vec<Value> = builtin::PLUGINS.iter().map(|plugin| json!({ "name": plugin.name, "kind": plugin.kind, "about": plugin.about, "origin": "built in" })).collect();
-    Json(json!({ "plugins": all, "loaded": "not_configured" }))
+#[utoipa::path(get, path = "/api/v1/plugins", tag = "summary", responses((status = 200, body = PluginList)))]
+pub async fn plugins() -> Json<PluginList> {
+    let plugins = builtin::PLUGINS.iter().map(|plugin| PluginView { name: plugin.name, kind: plugin.kind, about: plugin.about, origin: "built in" }).collect();
+    Json(PluginList { plugins, loaded: "not_configured" })
 }
 
 /// The effective settings, secrets hidden.

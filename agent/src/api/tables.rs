@@ -151,6 +151,7 @@ pub struct TableList {
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     /// Tables that the source dropped, instead of those that it has.
@@ -220,7 +221,7 @@ pub fn view(id: &TableId, table: &TableState, applies: bool, now: i64) -> TableV
 /// How every table stands, trouble first.
 #[utoipa::path(get, path = "/api/v1/tables", tag = "tables", params(ListQuery), responses((status = 200, body = TableList), (status = 400, body = Problem)))]
 pub async fn list(State(app): State<App>, query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>) -> Result<Json<TableList>, Problem> {
-    let Query(query) = query.map_err(|cause| Problem::new(cause.status(), cause.body_text()))?;
+    let Query(query) = query?;
     let now = clock::now_micros();
     let picture = app.shared.picture();
     let state = &picture.state;

@@ -72,6 +72,7 @@ pub(crate) async fn compare(config: &Config, arguments: &CompareArguments, json:
                     validator: &mut *validator,
                     options: Options { chunk_rows: config.checks.chunk_rows, max_findings: arguments.max_findings, values: arguments.values },
                     progress: &progress,
+                    suspects: &|_| {},
                     cancel: cancelled.clone(),
                 };
                 match validation::compare_table(&mut run, &plan).await {

@@ -46,6 +46,8 @@ pub struct Comparison<'a> {
     pub options: Options,
     /// Told how many rows were compared so far.
     pub progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// Told how many rows differed and wait to be read again.
+    pub suspects: &'a (dyn Fn(u64) + Send + Sync),
     /// True: stop soon.
     pub cancel: watch::Receiver<bool>,
 }
@@ -92,7 +94,7 @@ async fn look(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
     } else {
         let mut judge = Judge::new(&mut *run.validator, limit, run.options.values);
         // The judge borrows the validator; the rest of the run is taken apart so that both can be used.
-        let mut walk = Walk { source: run.source, target: run.target, fence: &run.fence, options: &run.options, progress: run.progress, cancel: &run.cancel };
+        let mut walk = Walk { source: run.source, target: run.target, fence: &run.fence, options: &run.options, progress: run.progress, suspects: run.suspects, cancel: &run.cancel };
         let position = if plan.source_plan.ordered { walk.merge(plan, &mut judge).await? } else { walk.look_up(plan, &mut judge).await? };
         judge.finish()?;
         let settled_by = match walk.fence {
@@ -149,6 +151,7 @@ pub(super) struct Walk<'a> {
     pub fence: &'a Fence,
     pub options: &'a Options,
     pub progress: &'a (dyn Fn(u64) + Send + Sync),
+    pub suspects: &'a (dyn Fn(u64) + Send + Sync),
     pub cancel: &'a watch::Receiver<bool>,
 }
 
@@ -382,6 +385,7 @@ impl Walk<'_> {
         let (compared, source_rows, target_rows) = (judge.compared, judge.source_rows, judge.target_rows);
         let mut settled: Vec<Found> = Vec::new();
         for _ in 0..SETTLE_ROUNDS {
+            (self.suspects)(suspects.len() as u64);
             tracing::info!(table = %plan.schema.id, rows = suspects.len(), seconds = settle.as_secs_f64(), "rows differ: waiting, then reading them again");
             let mut cancel = self.cancel.clone();
             tokio::select! {

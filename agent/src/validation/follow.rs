@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_sdk::plugin::{PairRow, Verified};
-use plumbline_sdk::{Batch, Event, Finding, Op, Pair, Position, Reader, Result, Row, TableId, Validator};
+use plumbline_sdk::{Batch, ChangeEvent, Event, Finding, Op, Pair, Position, Reader, Result, Row, TableId, Validator, Verdict};
 use tokio::sync::{mpsc, watch};
 
 use crate::checks::{Readers, VALIDATOR, gone};
@@ -17,6 +17,7 @@ use crate::occurrences::Occurrences;
 use crate::pipeline::Order;
 use crate::shared::Shared;
 use crate::state::Partner;
+use crate::telemetry::Outcome;
 use crate::validation::judge::Judge;
 use crate::validation::{Plan, fence, keys};
 
@@ -53,6 +54,30 @@ pub struct Follower {
 struct Touched {
     plan: Option<Plan>,
     keys: HashMap<Vec<u8>, Option<Row>>,
+}
+
+/// What the check of a table's keys came to. Without plan: nobody could judge them.
+#[derive(Default)]
+struct Looked {
+    plan: Option<Plan>,
+    differs: HashMap<Vec<u8>, Verdict>,
+}
+
+impl Looked {
+    /// What became of one change: its key as it is after it.
+    fn outcome(&self, change: &ChangeEvent) -> Outcome {
+        let (Some(plan), Some(row)) = (&self.plan, change.after.as_ref().or(change.before.as_ref())) else { return Outcome::Unverified };
+        if self.differs.is_empty() {
+            return Outcome::Match;
+        }
+        let mut key = Vec::new();
+        match keys::of_row(&plan.source_plan, row, &plan.stream_columns, &mut key).map(|()| self.differs.get(&key)) {
+            Ok(None) => Outcome::Match,
+            Ok(Some(Verdict::Missing)) => Outcome::Missing,
+            Ok(Some(_)) => Outcome::Mismatch,
+            Err(_) => Outcome::Unverified,
+        }
+    }
 }
 
 impl Follower {
@@ -104,9 +129,10 @@ impl Follower {
             *slot = Some(target);
         }
         let Some(target) = slot.as_mut() else { return Ok(false) };
+        let began = clock::now_micros();
         let view = target.begin().await?;
         let checked = match view.low {
-            Some(at) if at.partial.is_none() => self.check(&mut **target, &at, cursor).await,
+            Some(at) if at.partial.is_none() => self.check(&mut **target, &at, cursor, began).await,
             _ => Ok(None),
         };
         target.end().await?;
@@ -118,7 +144,7 @@ impl Follower {
     }
 
     /// Checks the keys of the next batches that `at` contains. None: nothing to check; else whether all that `at` contains was checked.
-    async fn check(&mut self, target: &mut dyn Reader, at: &Position, cursor: &mut u64) -> Result<Option<(Position, bool)>> {
+    async fn check(&mut self, target: &mut dyn Reader, at: &Position, cursor: &mut u64, began: i64) -> Result<Option<(Position, bool)>> {
         // What the target has and the stream has not brought (again) yet may be the newest event of any key, or a TRUNCATE.
         if !self.shared.picture().window.reached(at) {
             return Ok(None);
@@ -137,12 +163,12 @@ impl Follower {
         }
         let mut touched = self.touched(&batches)?;
         overtake(&mut touched, at, &later)?;
+        let mut looked: HashMap<TableId, Looked> = HashMap::new();
         for (id, touched) in touched {
-            self.check_table(target, at, &id, touched).await?;
+            let of = self.check_table(target, at, &id, touched).await?;
+            looked.insert(id, of);
         }
-        if let Some(newest) = batches.iter().flat_map(|batch| &batch.transactions).map(|mark| mark.commit_micros).max() {
-            self.occurrences.seen_on_target(newest);
-        }
+        self.occurrences.verified(*cursor, &batches, began, |change| looked.get(&change.table.id).map_or(Outcome::Unverified, |looked| looked.outcome(change)));
         *cursor += batches.len() as u64;
         let all = !later.iter().any(|batch| batch.transactions.iter().any(|mark| at.contains(&mark.id)));
         Ok(Some((at.clone(), all)))
@@ -203,13 +229,13 @@ impl Follower {
         crate::validation::plan(schema, target).ok().filter(|plan| plan.key() > 0)
     }
 
-    async fn check_table(&mut self, target: &mut dyn Reader, at: &Position, id: &TableId, touched: Touched) -> Result<()> {
+    async fn check_table(&mut self, target: &mut dyn Reader, at: &Position, id: &TableId, touched: Touched) -> Result<Looked> {
         let Some(plan) = touched.plan else {
             // Without key, or in change: a whole check must look at it again.
             if let Some(table) = self.shared.picture().state.tables.get_mut(id) {
                 table.gap = true;
             }
-            return Ok(());
+            return Ok(Looked::default());
         };
         let all: Vec<&Vec<u8>> = touched.keys.keys().collect();
         let open = self.shared.picture().state.tables.get(id).is_some_and(|table| table.open_total() > 0);
@@ -235,20 +261,19 @@ impl Follower {
             if let Some(table) = self.shared.picture().state.tables.get_mut(id) {
                 table.gap = true;
             }
-            return Ok(());
+            return Ok(Looked::default());
         }
         let differing: std::collections::HashSet<&[u8]> = judge.found.iter().map(|found| found.key.as_slice()).collect();
         if open {
             for key in all.iter().filter(|key| !differing.contains(key.as_slice())) {
-                clean.insert(finding(&plan, key, plumbline_sdk::Verdict::Changed, &[], at).identity());
+                clean.insert(finding(&plan, key, Verdict::Changed, &[], at).identity());
             }
         }
         for found in &judge.found {
             let names: Vec<String> = found.columns.iter().map(|&i| plan.name(i).to_owned()).collect();
             findings.push(finding(&plan, &found.key, found.verdict, &names, at));
         }
-        let total = all.len() as u64;
-        self.occurrences.verified_events(total - findings.len() as u64, findings.len() as u64);
+        let differs = judge.found.iter().map(|found| (found.key.clone(), found.verdict)).collect();
         let mut events: Vec<Event> = Vec::new();
         if open && !clean.is_empty() {
             events.extend(gone(&self.shared, id, |identity| clean.contains(identity), Some(at)).await);
@@ -262,7 +287,7 @@ impl Follower {
         if !events.is_empty() {
             let _ = self.news.send(events).await;
         }
-        Ok(())
+        Ok(Looked { plan: Some(plan), differs })
     }
 
     /// Everything up to `at` was checked change by change: tables that were proved before are proved through here.
@@ -334,7 +359,7 @@ fn overtake(touched: &mut HashMap<TableId, Touched>, at: &Position, later: &[Arc
     Ok(())
 }
 
-fn finding(plan: &Plan, key: &[u8], verdict: plumbline_sdk::Verdict, columns: &[String], at: &Position) -> Finding {
+fn finding(plan: &Plan, key: &[u8], verdict: Verdict, columns: &[String], at: &Position) -> Finding {
     Finding {
         table: plan.schema.id.clone(),
         verdict,

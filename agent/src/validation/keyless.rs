@@ -39,7 +39,7 @@ type Copies = HashMap<u128, (u64, u64)>;
 /// Compares a table without key.
 pub async fn compare(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
     let max_findings = run.options.max_findings;
-    let mut walk = Walk { source: run.source, target: run.target, fence: &run.fence, options: &run.options, progress: run.progress, cancel: &run.cancel };
+    let mut walk = Walk { source: run.source, target: run.target, fence: &run.fence, options: &run.options, progress: run.progress, suspects: run.suspects, cancel: &run.cancel };
     let mut differing: Option<BTreeMap<u128, (u64, u64)>> = None;
     let (mut rows_source, mut rows_target, mut position) = (0, 0, None);
     let mut too_many = false;

@@ -18,4 +18,5 @@ pub mod sql;
 pub use binlog::MysqlBinlog;
 pub use config::{BinlogConfig, DiscoveryConfig, MysqlConfig, SslMode};
 pub use discovery::{DiscoveredTable, Discovery, Watch, tables};
+pub use log::{LogSurvey, LogWatch};
 pub use reader::MysqlReader;
