@@ -35,6 +35,8 @@ pub(super) fn merged(stored: Option<&Position>, next: &Position) -> Option<Posit
     let Some(stored) = stored else { return Some(next.clone()) };
     match stored.order(next) {
         Some(std::cmp::Ordering::Less) => Some(next.clone()),
+        // No new transaction, and a later place in the log: an idle source moves on by what it writes there besides. Who waits for its end sees it.
+        Some(std::cmp::Ordering::Equal) if next.at > stored.at => Some(next.clone()),
         Some(_) => None,
         None => {
             let mut both = next.clone();
