@@ -7,6 +7,7 @@ use plumbline_sdk::{Applier, CopyMark, Error, ErrorKind, Event, Health, HealthSt
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::agenda::Agenda;
 use crate::api::{self, ApiConfig};
 use crate::builtin;
 use crate::checks::{CheckPolicy, Checker, CheckerParts};
@@ -184,6 +185,8 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     }
     tokio::spawn(drive(source.stream, source.component, resume, batches_in, committed, Arc::clone(&shared), stop.clone()));
     tokio::spawn(tell_of_tables(source.discovery, news_in.clone(), Arc::clone(&shared), stop.clone()));
+    let agenda = Agenda::new(Arc::clone(&shared));
+    tokio::spawn(agenda.clone().take_orders(checks, stop.clone()));
     let checker = Checker::new(CheckerParts {
         shared: Arc::clone(&shared),
         occurrences: Arc::clone(&occurrences),
@@ -197,7 +200,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
             options: Options { chunk_rows: config.checks.chunk_rows, max_findings: config.checks.max_findings, values: false },
             applies: config.apply,
         },
-        orders: checks,
+        agenda,
         news: news_in.clone(),
         line: orders_in.clone(),
         stop: stop.clone(),

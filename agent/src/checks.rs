@@ -1,6 +1,6 @@
 //! Comparisons of whole tables: when they are due, asked for, run, and what follows from them.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use plumbline_sdk::plugin::{FindingQuery, Verified};
 use plumbline_sdk::{
     Error, ErrorKind, Event, Finding, HealthState, Position, Reader, Result, SideTable, TableId, TargetTable, Validator, Verdict, View,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use crate::agenda::{Agenda, Job};
 use crate::clock;
 use crate::occurrences::Occurrences;
 use crate::pipeline::{Order, set_health};
@@ -19,8 +20,6 @@ use crate::validation::{self, Comparison, Fence, Options, Plan};
 
 /// The name of the validator that compares canonical forms.
 pub const VALIDATOR: &str = "postgres-comparer";
-/// Checks that are remembered.
-const KEPT: usize = 100;
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(200);
 /// A table whose check could not look is tried again after this.
@@ -46,20 +45,6 @@ pub struct CheckPolicy {
     pub applies: bool,
 }
 
-/// What may be asked of the checker.
-pub enum CheckOrder {
-    /// Compare these tables (empty: all); rows, or counts only.
-    Start(Vec<TableId>, bool, oneshot::Sender<Result<u64>>),
-    /// Cancel a check.
-    Cancel(u64, oneshot::Sender<Result<bool>>),
-}
-
-struct Job {
-    check: Option<u64>,
-    table: TableId,
-    full: bool,
-}
-
 /// Runs checks, one table after the other.
 pub struct Checker {
     shared: Arc<Shared>,
@@ -67,7 +52,7 @@ pub struct Checker {
     readers: Readers,
     validator: Box<dyn Validator>,
     policy: CheckPolicy,
-    orders: mpsc::Receiver<CheckOrder>,
+    agenda: Agenda,
     news: mpsc::Sender<Vec<Event>>,
     line: mpsc::Sender<Order>,
     stop: watch::Receiver<bool>,
@@ -77,11 +62,7 @@ pub struct Checker {
     looked: Option<i64>,
     /// Tables as they were when partners were last matched.
     matched: usize,
-    queue: VecDeque<Job>,
-    cancel: watch::Sender<bool>,
-    cancelled: HashSet<u64>,
     failed: BTreeMap<TableId, i64>,
-    next_id: u64,
 }
 
 /// The parts of a checker that the host chooses.
@@ -96,8 +77,8 @@ pub struct CheckerParts {
     pub validator: Box<dyn Validator>,
     /// How.
     pub policy: CheckPolicy,
-    /// Orders.
-    pub orders: mpsc::Receiver<CheckOrder>,
+    /// What is to be looked at, in order.
+    pub agenda: Agenda,
     /// Findings go here.
     pub news: mpsc::Sender<Vec<Event>>,
     /// What was proved goes here.
@@ -115,7 +96,7 @@ impl Checker {
             readers: parts.readers,
             validator: parts.validator,
             policy: parts.policy,
-            orders: parts.orders,
+            agenda: parts.agenda,
             news: parts.news,
             line: parts.line,
             stop: parts.stop,
@@ -124,11 +105,7 @@ impl Checker {
             targets: Vec::new(),
             looked: None,
             matched: 0,
-            queue: VecDeque::new(),
-            cancel: watch::channel(false).0,
-            cancelled: HashSet::new(),
             failed: BTreeMap::new(),
-            next_id: 1,
         }
     }
 
@@ -139,11 +116,7 @@ impl Checker {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                order = self.orders.recv() => match order {
-                    Some(order) => { self.obey(order); continue; }
-                    None => return,
-                },
-                () = tokio::time::sleep(if self.queue.is_empty() { TICK } else { Duration::ZERO }) => {}
+                () = tokio::time::sleep(if self.agenda.is_empty() { TICK } else { Duration::ZERO }) => {}
             }
             if let Err(error) = self.turn().await {
                 tracing::debug!(error = error.chain(), "the checks could not look");
@@ -155,64 +128,17 @@ impl Checker {
         }
     }
 
-    fn obey(&mut self, order: CheckOrder) {
-        match order {
-            CheckOrder::Start(tables, full, reply) => {
-                let known: Vec<TableId> = {
-                    let picture = self.shared.picture();
-                    picture.state.present().map(|(id, _)| id.clone()).filter(|id| tables.is_empty() || tables.contains(id)).collect()
-                };
-                let id = self.record("api", if full { "rows" } else { "counts" }, &known);
-                self.queue.extend(known.into_iter().map(|table| Job { check: Some(id), table, full }));
-                let _ = reply.send(Ok(id));
-            }
-            CheckOrder::Cancel(id, reply) => {
-                let mut found = false;
-                for check in self.shared.checks().iter_mut().filter(|check| check.id == id && matches!(check.state, "queued" | "running")) {
-                    check.state = "cancelled";
-                    check.ended_micros = Some(clock::now_micros());
-                    found = true;
-                }
-                self.queue.retain(|job| job.check != Some(id));
-                if found {
-                    self.cancelled.insert(id);
-                }
-                let _ = reply.send(Ok(found));
-            }
-        }
-    }
-
-    fn record(&mut self, asked_by: &'static str, mode: &'static str, tables: &[TableId]) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        let mut checks = self.shared.checks();
-        if checks.len() >= KEPT {
-            checks.remove(0);
-        }
-        let (state, ended) = if tables.is_empty() { ("done", Some(clock::now_micros())) } else { ("queued", None) };
-        checks.push(Check {
-            id,
-            asked_by,
-            mode,
-            state,
-            tables: tables.iter().map(ToString::to_string).collect(),
-            results: BTreeMap::new(),
-            started_micros: None,
-            ended_micros: ended,
-        });
-        id
-    }
-
     /// One round: partners, counts, one job.
     async fn turn(&mut self) -> Result<()> {
         self.connect().await?;
         self.match_partners().await?;
         self.count_due().await?;
-        if self.queue.is_empty() {
+        if self.agenda.is_empty() {
             self.queue_due();
         }
-        if let Some(job) = self.queue.pop_front() {
-            self.check(job).await;
+        if let Some((job, cancelled)) = self.agenda.next() {
+            self.check(job, cancelled).await;
+            self.agenda.done();
         }
         Ok(())
     }
@@ -429,14 +355,10 @@ impl Checker {
         if due.is_empty() {
             return;
         }
-        let id = self.record("schedule", "rows", &due);
-        self.queue.extend(due.into_iter().map(|table| Job { check: Some(id), table, full: true }));
+        self.agenda.add_due(due);
     }
 
-    async fn check(&mut self, job: Job) {
-        if job.check.is_some_and(|id| self.cancelled.contains(&id)) {
-            return;
-        }
+    async fn check(&mut self, job: Job, cancelled: watch::Receiver<bool>) {
         let started = clock::now_micros();
         self.note(job.check, |check| {
             if check.state == "queued" {
@@ -444,10 +366,17 @@ impl Checker {
                 check.started_micros = Some(started);
             }
         });
-        let report = if job.full { self.compare(&job).await } else { self.compare_counts(&job.table) };
+        let report = if job.full { self.compare(&job, cancelled.clone()).await } else { self.compare_counts(&job.table) };
         let took = clock::now_micros() - started;
         let report = match report {
             Ok(report) => report,
+            Err(_) if *cancelled.borrow() => {
+                if let Some(table) = self.shared.picture().state.tables.get_mut(&job.table) {
+                    table.check = None;
+                }
+                self.shared.touch();
+                return;
+            }
             Err(error) => {
                 let reason = error.chain();
                 if let Err(error) = self.leave_for_now(&job.table, error) {
@@ -470,8 +399,8 @@ impl Checker {
         self.finish(&job, &report);
     }
 
-    fn note(&self, id: Option<u64>, change: impl FnOnce(&mut Check)) {
-        if let Some(check) = self.shared.checks().iter_mut().find(|check| Some(check.id) == id) {
+    fn note(&self, id: u64, change: impl FnOnce(&mut Check)) {
+        if let Some(check) = self.shared.checks().iter_mut().find(|check| check.id == id) {
             change(check);
         }
     }
@@ -505,7 +434,7 @@ impl Checker {
         }
     }
 
-    async fn compare(&mut self, job: &Job) -> Result<TableReport> {
+    async fn compare(&mut self, job: &Job, cancelled: watch::Receiver<bool>) -> Result<TableReport> {
         let plan = match self.plan(&job.table) {
             Ok(plan) => plan,
             Err(reason) => {
@@ -525,7 +454,6 @@ impl Checker {
         let suspects = |rows: u64| self.occurrences.suspects(&job.table, rows);
         suspects(0);
         let fence = if self.policy.applies { Fence::Stream(Arc::clone(&self.shared)) } else { Fence::Time(self.policy.settle) };
-        self.cancel.send_replace(false);
         let mut run = Comparison {
             source: &mut self.source,
             target: &mut self.target,
@@ -534,7 +462,7 @@ impl Checker {
             options: self.policy.options.clone(),
             progress: &progress,
             suspects: &suspects,
-            cancel: self.cancel.subscribe(),
+            cancel: cancelled,
         };
         let report = validation::compare_table(&mut run, &plan).await;
         suspects(0);

@@ -6,7 +6,8 @@ use plumbline_sdk::{Error, ErrorKind, Reader, Result, TableId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::builtin::Finder;
-use crate::checks::{CheckOrder, Readers};
+use crate::agenda::CheckOrder;
+use crate::checks::Readers;
 use crate::pipeline::Order;
 use crate::shared::{AddTableError, AddedTable, Command, Discovered, Latest, Shared};
 use crate::state::Partner;

@@ -1,5 +1,6 @@
 //! The host of all plugins: it runs the line, compares both sides, and answers for both.
 
+pub mod agenda;
 pub mod agent;
 pub mod api;
 pub mod builtin;

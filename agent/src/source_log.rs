@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn at(log: u64, offset: u64) -> Position {
-        Position { server: SERVER.into(), file: format!("binlog.{log:06}"), at: Coordinate { log, offset }, gtids: None, partial: None }
+        Position { server: SERVER.into(), file: format!("binlog.{log:06}"), at: Coordinate { log, offset }, ..Position::default() }
     }
 
     fn seen(looks: &[(&[(u64, u64)], i64)]) -> SourceLog {

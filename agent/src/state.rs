@@ -641,6 +641,7 @@ mod tests {
         assert_eq!(table.status(), SyncStatus::InSync);
         table.late = true;
         assert_eq!(table.status(), SyncStatus::Lagging);
+        table.late = false;
         table.could_not_look = Some(Unverified { columns: Vec::new(), reason: "no grant".into() });
         assert_eq!(table.status(), SyncStatus::Unverified);
         table.could_not_look = None;

@@ -200,3 +200,22 @@ async fn one_table_that_may_not_be_read_says_so_and_holds_up_no_other() {
     agent.wait_for("/api/v1/tables", |tables| of(tables, "a")["status"] == "in_sync").await;
     assert_eq!(agent.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_nobody_writes_to_is_proved_too() {
+    let (_, postgres) = servers::shared().await;
+    let mysql = Mysql::start(&[]).await;
+    let pair = Pair::on(&mysql, postgres, "idle").await;
+    pair.on_source(&TABLE).await;
+    // The log's end is then past its last transaction.
+    pair.on_source(&["FLUSH BINARY LOGS"]).await;
+    let mut agent = Agent::new(&pair).started().await;
+    agent.in_sync(&["t"]).await;
+    pair.on_source(&["FLUSH BINARY LOGS", "FLUSH BINARY LOGS"]).await;
+    let (status, check) = agent.post("/api/v1/checks", &serde_json::json!({})).await;
+    assert_eq!(status, 202, "{check}");
+    let path = format!("/api/v1/checks/{}", check["id"]);
+    let done = agent.wait_for(&path, |check| check["state"] == "done").await;
+    assert!(done.to_string().contains("\"equal\""), "{done}");
+    assert_eq!(agent.stop().await, Some(0));
+}

@@ -5,10 +5,17 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use utoipa::ToSchema;
 
 use crate::api::problem::Problem;
+
+/// A table's name, `table` or `schema.table`. Odd names, with points of their own, are found as well where such a table is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(pattern = "^[^.\\u0000]{1,64}(\\.[^.\\u0000]{1,64})?$")]
+pub struct TableName(pub String);
 
 /// How long a client may take to send its body.
 const WAIT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::App;
-use crate::api::body::Fields;
+use crate::api::body::{Fields, TableName};
 use crate::api::problem::Problem;
 use crate::clock;
 use crate::shared::{Check, Command};
@@ -67,7 +67,7 @@ pub async fn list(State(app): State<App>) -> Json<CheckList> {
 pub struct StartCheck {
     /// These tables; none: all.
     #[serde(default)]
-    tables: Vec<String>,
+    tables: Vec<TableName>,
     /// Compare rows (the default), or counts only.
     full: Option<bool>,
 }
@@ -85,7 +85,7 @@ pub struct StartedCheck {
     responses((status = 202, body = StartedCheck), (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
         (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn start(State(app): State<App>, Fields(body): Fields<StartCheck>) -> Result<Response, Problem> {
-    let tables = body.tables.iter().map(|name| app.table(name)).collect::<Result<Vec<_>, _>>()?;
+    let tables = body.tables.iter().map(|name| app.table(&name.0)).collect::<Result<Vec<_>, _>>()?;
     let full = body.full.unwrap_or(true);
     let id = app.shared.ask(|reply| Command::Check { tables, full, reply }).await?;
     let status_url = format!("/api/v1/checks/{id}");

@@ -3,11 +3,9 @@
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, ObjectBuilder, OpenApi as Whole, Ref, RefOr, Required, Response, ResponseBuilder, Type};
+use utoipa::openapi::{Content, OpenApi as Whole, Ref, RefOr, Required, Response, ResponseBuilder};
 
 const TOKEN: &str = "token";
-/// A table's name as most are: odd ones, with points of their own, are found as well where they are.
-const NAME: &str = "^[^.\\u0000]{1,64}(\\.[^.\\u0000]{1,64})?$";
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -43,7 +41,7 @@ fn complete_operation(operation: &mut Operation, orders: bool, open: bool) {
         if let RefOr::T(parameter) = parameter
             && matches!(parameter.name.as_str(), "table" | "table_name")
         {
-            parameter.schema = Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(NAME)).build().into());
+            parameter.schema = Some(Ref::from_schema_name("TableName").into());
         }
     }
     let body = operation.request_body.is_some();

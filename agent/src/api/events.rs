@@ -84,6 +84,9 @@ pub async fn list(State(app): State<App>, query: Result<Query<EventsQuery>, Quer
     if !(1..=10_000).contains(&limit) {
         return Err(Problem::unprocessable(format!("`limit` is {limit}; 1 to 10000 would have been accepted")));
     }
+    if query.before.is_some_and(|before| i64::try_from(before).is_err()) {
+        return Err(Problem::unprocessable("`before` is no id that this agent gave"));
+    }
     let events = app.shared.history.events(limit, query.before).await?;
     Ok(Json(EventPage { events: events.iter().map(Into::into).collect(), timestamp: clock::text(clock::now_micros()) }))
 }

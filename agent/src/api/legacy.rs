@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
-use crate::api::body::Fields;
+use crate::api::body::{Fields, TableName};
 use crate::api::events::EventView;
 use crate::api::health::LastCdcEvent;
 use crate::api::problem::Problem;
@@ -244,7 +244,7 @@ pub async fn cdc_events(State(app): State<App>, asked: Result<Query<LimitQuery>,
 #[serde(deny_unknown_fields)]
 pub struct ValidateBody {
     /// These tables; none: all.
-    tables: Option<Vec<String>>,
+    tables: Option<Vec<TableName>>,
     /// Compare rows (true, the default) or counts only.
     full_validation: Option<bool>,
 }
@@ -289,7 +289,7 @@ pub struct Validation {
     responses((status = 200, body = Validation), (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn validate(State(app): State<App>, Fields(body): Fields<ValidateBody>) -> Result<Json<Validation>, Problem> {
     let full = body.full_validation.unwrap_or(true);
-    let tables = body.tables.unwrap_or_default().iter().map(|name| app.table(name)).collect::<Result<Vec<_>, _>>()?;
+    let tables = body.tables.unwrap_or_default().iter().map(|name| app.table(&name.0)).collect::<Result<Vec<_>, _>>()?;
     let id = app.shared.ask(|reply| Command::Check { tables, full, reply }).await?;
     let check = wait_for(&app, id).await;
     let started = check.as_ref().and_then(|check| check.started_micros);

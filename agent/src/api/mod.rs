@@ -46,8 +46,8 @@ pub(crate) use summary::blockers;
 
 /// A request body above this is refused.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// When it is worth asking again for a place.
-const RETRY: Duration = Duration::from_secs(5);
+/// Seconds after which it is worth asking again for a place.
+const RETRY: u16 = 5;
 
 /// What the API is told of the settings.
 #[derive(Debug, Clone)]

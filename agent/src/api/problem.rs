@@ -1,7 +1,5 @@
 //! Errors as problem+json (RFC 9457).
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -17,32 +15,35 @@ pub struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
     /// The status in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What happened and what would have been accepted.
     detail: String,
     /// The path that was asked for.
-    instance: String,
+    #[schema(value_type = String)]
+    instance: Box<str>,
     /// The header `x-request-id` of the request, else a new one; the answer's header has it too.
-    request_id: String,
+    #[schema(value_type = String)]
+    request_id: Box<str>,
     /// 32 hex digits, of the request's header `traceparent`, else new ones.
-    trace_id: String,
+    #[schema(value_type = String)]
+    trace_id: Box<str>,
     #[serde(skip)]
     #[schema(ignore)]
-    retry_after: Option<Duration>,
+    retry_after: Option<u16>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("error").to_owned(),
+            title: status.canonical_reason().unwrap_or("error"),
             status: status.as_u16(),
             detail: detail.into(),
-            instance: String::new(),
-            request_id: String::new(),
-            trace_id: String::new(),
+            instance: Box::default(),
+            request_id: Box::default(),
+            trace_id: Box::default(),
             retry_after: None,
         }
     }
@@ -58,14 +59,14 @@ impl Problem {
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
-    /// Says when it is worth asking again.
-    pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+    /// Says after how many seconds it is worth asking again.
+    pub fn retry_after(mut self, seconds: u16) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
     /// Says of which request it is.
     pub fn of(mut self, instance: &str, request_id: &str, trace_id: &str) -> Self {
-        (self.instance, self.request_id, self.trace_id) = (instance.to_owned(), request_id.to_owned(), trace_id.to_owned());
+        (self.instance, self.request_id, self.trace_id) = (instance.into(), request_id.into(), trace_id.into());
         self
     }
 }
@@ -99,8 +100,8 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(&self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(self);
         response

@@ -219,7 +219,7 @@ impl Families {
         self.in_sync.get_or_create(&label).set(i64::from(known.status() == SyncStatus::InSync));
         let drift = known.unverified.iter().any(|entry| !entry.columns.is_empty()) || known.stopped.is_some();
         self.drift.get_or_create(&label).set(i64::from(drift));
-        self.unverified.get_or_create(&label).set(number(known.unverified.len() as u64));
+        self.unverified.get_or_create(&label).set(number(known.unjudged().count() as u64));
         if let Some(suspects) = counted.suspects {
             self.suspects.get_or_create(&label).set(number(suspects));
         }

@@ -245,7 +245,7 @@ fn what_is_not_known_is_absent() {
     {
         let mut picture = shared.picture();
         let state = &mut picture.state;
-        let at = Position { server: "s".into(), file: "binlog.000001".into(), at: Coordinate { log: 1, offset: 400 }, gtids: None, partial: None };
+        let at = Position { server: "s".into(), file: "binlog.000001".into(), at: Coordinate { log: 1, offset: 400 }, ..Position::default() };
         (state.received, state.applied, state.received_micros) = (Some(at.clone()), Some(at), Some(7_000_000));
         let look = LogLook { server: "s".into(), files: vec![(1, 1000), (2, 50)], executed: None, retention_seconds: Some(3600) };
         state.applied_commit_micros = Some(clock::now_micros());

@@ -39,10 +39,10 @@ fn batch(transactions: u64, inserts: usize) -> Batch {
         let first = batch.events.len();
         batch.events.extend((0..inserts).map(|_| Event::Change(ChangeEvent { table: Arc::clone(&table), op: Op::Insert, before: None, after: None })));
         let at = Coordinate { log: 1, offset: number * 100 };
-        batch.transactions.push(TransactionMark { id: TxnId::At(at), at, commit_micros: 1_000_000, events: first..batch.events.len(), first_change: 0, complete: true });
+        batch.transactions.push(TransactionMark { id: TxnId::At(at), origin: None, at, commit_micros: 1_000_000, events: first..batch.events.len(), first_change: 0, complete: true });
     }
     let at = Coordinate { log: 1, offset: transactions * 100 };
-    batch.position = Some(Position { server: "s".into(), file: "binlog.000001".into(), at, gtids: None, partial: None });
+    batch.position = Some(Position { server: "s".into(), file: "binlog.000001".into(), at, ..Position::default() });
     batch
 }
 

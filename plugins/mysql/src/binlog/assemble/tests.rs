@@ -1,6 +1,6 @@
 use mysql_async::binlog::BinlogVersion;
 use mysql_async::binlog::events::FormatDescriptionEvent;
-use plumbline_sdk::ValueRef;
+use plumbline_sdk::{Coordinate, ValueRef};
 
 use super::*;
 
