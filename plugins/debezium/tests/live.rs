@@ -3,6 +3,7 @@
 //! Needs MySQL, Kafka and Connect, of `compose/stack servers start DIR --dev` and `compose/stack services start DIR kafka connect`:
 //! `cargo test -p plumbline-debezium --test live -- --ignored --nocapture` with their variables set.
 #![allow(clippy::disallowed_methods, reason = "the tests' own settings are read here only")]
+#![allow(clippy::expect_used, reason = "a test ends where it cannot go on")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -326,6 +327,19 @@ async fn a_rewound_connector_changes_no_count() {
     partitions.set(&topic, 0, plumbline_sdk::position::PartitionAt { next: place.next + 1_000, ..place });
     let error = stage.source().connect(Some(&position)).await.expect_err("the log ends before");
     assert_eq!(error.kind(), ErrorKind::Fatal, "{}", error.chain());
-    println!("{}", error.chain());
+    // What was removed before it was read is told with its range.
+    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", env("KAFKA_BOOTSTRAP_SERVERS")).create().expect("a client");
+    let mut before = rdkafka::TopicPartitionList::new();
+    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(5)).expect("an offset");
+    admin.delete_records(&before, &rdkafka::admin::AdminOptions::new()).await.expect("removed");
+    position.partitions.as_mut().expect("partitions").set(&topic, 0, plumbline_sdk::position::PartitionAt { next: 2, newest: None });
+    let error = stage.source().connect(Some(&position)).await.expect_err("lost");
+    assert!(error.kind() == ErrorKind::Fatal && error.chain().contains("DATA_LOST [2, 5)"), "{}", error.chain());
+    // Records that nobody has read before begin where the log does.
+    let mut anew = stage.source();
+    anew.connect(None).await.expect("from the beginning");
+    let mut seen = Seen::default();
+    read(&mut anew, &mut seen, "the rest", |seen| seen.changes.len() > 10).await;
     stage.end().await;
 }
