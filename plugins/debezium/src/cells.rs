@@ -3,7 +3,7 @@
 //! A cell becomes the same value that the binlog gives for it: compared, both must have one canonical form. What a record's Connect schema says
 //! of a field comes first; [`Settings`] say it where there is none.
 //!
-//! What Debezium itself loses cannot be had back here: zero dates in DATE and DATETIME columns come as null or as 1970-01-01 (a zero TIMESTAMP
+//! What Debezium itself loses cannot be had back here: zero dates, and dates of the year 0, in DATE and DATETIME columns come as null or as 1970-01-01 (a zero TIMESTAMP
 //! that is NOT NULL is known, because MySQL has no TIMESTAMP at second 0), text without meaning in its character set has replacement letters,
 //! and dates within JSON documents come without their microseconds where those are zero.
 

@@ -377,9 +377,15 @@ impl Connector {
 
 /// The signal that asks for the existing rows of tables.
 pub fn snapshot_signal(tables: &BTreeSet<TableId>) -> String {
-    // The names are regular expressions here as well.
-    let names: Vec<String> = tables.iter().map(pattern).collect();
+    let names: Vec<String> = tables.iter().map(signalled).collect();
     serde_json::json!({ "type": "execute-snapshot", "data": { "data-collections": names, "type": "incremental" } }).to_string()
+}
+
+/// A table's name in a signal. It is a regular expression over the tables that the connector knows; one that matches none of them is taken
+/// literally, which is what a table just added needs. So names go plain, unless they mean something as an expression.
+fn signalled(table: &TableId) -> String {
+    let plain = |name: &str| name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '$'));
+    if plain(&table.schema) && plain(&table.table) { table.to_string() } else { pattern(table) }
 }
 
 fn faults_as_text(name: &str, faults: &[Fault]) -> String {

@@ -3,6 +3,7 @@
 //! Needs MySQL, Kafka and Connect, of `compose/stack servers start DIR --dev` and `compose/stack services start DIR kafka connect`:
 //! `cargo test -p plumbline-debezium --test live -- --ignored --nocapture` with their variables set.
 #![allow(clippy::disallowed_methods, reason = "the tests' own settings are read here only")]
+#![allow(clippy::expect_used, reason = "a test ends where it cannot go on")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -20,7 +21,8 @@ fn env(name: &str) -> String {
 
 fn sql(statements: &str) {
     let output = Command::new(env("MYSQL_CLIENT"))
-        .args(["-uroot", "-S", &env("MYSQL_ROOT_SOCKET"), "--default-character-set=utf8mb4", "-e", statements])
+        .env_remove("MYSQL_HOST")
+        .args(["-uroot", "--protocol=socket", "-S", &env("MYSQL_ROOT_SOCKET"), "--default-character-set=utf8mb4", "-e", statements])
         .output()
         .expect("the client");
     assert!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));
@@ -38,8 +40,12 @@ fn mysql() -> MysqlConfig {
     }
 }
 
-/// One pipeline of its own: a database, a connector, its topics.
+/// The tests share a database: one at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// One pipeline of its own: a connector and its topics.
 struct Stage {
+    _alone: tokio::sync::MutexGuard<'static, ()>,
     name: String,
     watch: Arc<Watch>,
     discovery: Discovery,
@@ -49,6 +55,7 @@ struct Stage {
 
 impl Stage {
     async fn new(statements: &str) -> Self {
+        let alone = ALONE.lock().await;
         let _ = tracing_subscriber::fmt().with_env_filter("warn").try_init();
         let name = format!("live{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis()));
         sql(&format!(
@@ -77,7 +84,7 @@ impl Stage {
         let mut discovery = Discovery::with_watch(DiscoveryConfig { mysql: mysql(), interval, include: Vec::new(), exclude: Vec::new() }, Arc::clone(&watch));
         discovery.connect(None).await.expect("discovery");
         discovery.next(Duration::ZERO).await.expect("tables");
-        Self { name, watch, discovery, connector, kafka }
+        Self { _alone: alone, name, watch, discovery, connector, kafka }
     }
 
     fn source(&self) -> KafkaCdc {
@@ -183,17 +190,19 @@ const ROWS: [&str; 6] = [
     "(1, -128, 255, 2, 65535, -8388608, 42, -9223372036854775808, 18446744073709551615, -12.5, 12345678901234567890123456789012345.123456789012345678901234567890, 100, 0.1, 4.9e-324, b'1', b'1000000001', b'1', \
       2155, '2024-02-29', '9999-12-31 23:59:59', '1969-12-31 23:59:59.999', '0001-01-01 00:00:00.000001', '1970-01-01 00:00:01', '2038-01-19 03:14:07.999999', '-838:59:59', '-00:00:00.5', '838:59:58.999999', \
       'ab ', 'é \\\\ \" 😀 ', 'x\\ny', 'é€', 'a', x'00ff', x'', 'it''s', 'x,y', '{\"b\": 1.10, \"a\": [1, null, \"é\"], \"n\": 1e2}', ST_GeomFromText('LINESTRING(1 2,3 4)'), ST_GeomFromText('POINT(10 20)', 4326), STRING_TO_VECTOR('[1.5,-0.1,16777217]'))",
-    "(2, 127, 0, 0, 0, 8388607, 4294967295, 9223372036854775807, 9223372036854775808, 0, 0, -9999999999, 16777216, -0.0, b'0', b'0', x'ffffffffffffffff', 0, '0000-01-01', '1970-01-01 00:00:00', '2024-03-31 02:30:00', '1969-12-31 23:59:59.999999', \
+    "(2, 127, 0, 0, 0, 8388607, 4294967295, 9223372036854775807, 9223372036854775808, 0, 0, -9999999999, 16777216, -0.0, b'0', b'0', x'ffffffffffffffff', 0, '0099-01-01', '1970-01-01 00:00:00', '2024-03-31 02:30:00', '1969-12-31 23:59:59.999999', \
       '2024-06-01 12:00:00', '2024-06-01 12:00:00.1', '00:00:00', '23:59:59.999', '-00:00:00.000001', '', '', '', '', '', x'', 'text', '', '', 'null', ST_GeomFromText('POINT(0 0)'), ST_GeomFromText('POINT(-90 180)', 4326), STRING_TO_VECTOR('[0]'))",
     "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
-    "(4, 1, 1, 1, 1, 1, 1, 1, 1, 0.000001, -0.000000000000000000000000000001, 1, 3.4028235e38, 1.7976931348623157e308, b'1', b'11', b'10', 1901, '1000-01-01', '2018-06-20 06:37:03', '2018-06-20 06:37:03.004', '2018-06-20 06:37:03.000004', \
+    "(4, 1, 1, 1, 1, 1, 1, 1, 1, 0.000001, -0.000000000000000000000000000001, 1, 3.4028235e38, 1.7976931348623157e308, b'1', b'11', b'10', 1901, '0001-01-01', '2018-06-20 06:37:03', '2018-06-20 06:37:03.004', '2018-06-20 06:37:03.000004', \
       '2018-06-20 06:37:03', '2018-06-20 06:37:03.000004', '10:11:12', '-10:11:12.013', '10:11:12.000014', 'x', 'trailing   ', REPEAT('long ', 3000), 'A', x'0102030405060708', x'00', REPEAT('b', 5000), 'a', 'y', '[]', ST_GeomFromText('GEOMETRYCOLLECTION EMPTY'), NULL, NULL)",
     "(5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 1.1754944e-38, 1e15, NULL, NULL, NULL, 2000, '2000-02-29', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'tab\\tnul\\0end', NULL, NULL, NULL, NULL, NULL, 'bad label', 'x', '{\"k\": {\"deep\": [[[1.5e300, -1, 18446744073709551615]]]}, \"\": \"\\\\u0000\"}', NULL, NULL, NULL)",
     "(6, 6, 6, 1, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, NULL, NULL, NULL, 1970, '1969-12-31', '0099-12-31 00:00:00', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'é', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '\"text\"', NULL, NULL, NULL)",
 ];
 
+const COLUMNS: &str = "id,ti,tu,b1,si,mi,i,bi,bu,de,dx,d0,f,dd,bit1,bit10,bit64,y,da,dt0,dt3,dt6,ts0,ts6,t0,t3,t6,c,vc,tx,l1,bn,vb,bl,en,se,js,g,p,v";
+
 fn insert(row: &str) -> String {
-    format!("SET sql_mode=''; SET time_zone='+00:00'; INSERT INTO dbz.types VALUES {row}")
+    format!("SET sql_mode=''; SET time_zone='+00:00'; INSERT INTO dbz.types ({COLUMNS}) VALUES {row}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,7 +271,7 @@ async fn a_rewound_connector_changes_no_count() {
     let position: Option<Position> = serde_json::from_str(&stored).expect("a position");
     let mut kafka = stage.source();
     kafka.connect(position.as_ref()).await.expect("Kafka again");
-    // The connector goes back by all it has sent.
+    // The connector goes back by the last transactions; what it knows of tables begins with its snapshot.
     let http = reqwest::Client::new();
     let url = format!("{}/connectors/plumbline-{}", env("CONNECT_URL"), stage.name);
     stage.connector.stop().await.expect("stopped");
@@ -277,7 +286,7 @@ async fn a_rewound_connector_changes_no_count() {
     let gtids = back["offsets"][0]["offset"]["gtids"].as_str().expect("gtids").to_owned();
     let (uuid, last) = gtids.rsplit_once('-').expect("an interval");
     let last: u64 = last.parse().expect("a number");
-    back["offsets"][0]["offset"]["gtids"] = format!("{uuid}-{}", last - 3).into();
+    back["offsets"][0]["offset"]["gtids"] = format!("{uuid}-{}", last - 1).into();
     for key in ["row", "event"] {
         back["offsets"][0]["offset"][key] = 0.into();
     }
@@ -296,7 +305,7 @@ async fn a_rewound_connector_changes_no_count() {
     stage.look().await;
     stage.running(&["a", "b"]).await;
     let mut last = 7;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     stage.running(&["a", "b"]).await;
     while after.count(Op::Snapshot) < 2 {
         assert!(Instant::now() < deadline, "the added table's rows did not come");
@@ -318,6 +327,19 @@ async fn a_rewound_connector_changes_no_count() {
     partitions.set(&topic, 0, plumbline_sdk::position::PartitionAt { next: place.next + 1_000, ..place });
     let error = stage.source().connect(Some(&position)).await.expect_err("the log ends before");
     assert_eq!(error.kind(), ErrorKind::Fatal, "{}", error.chain());
-    println!("{}", error.chain());
+    // What was removed before it was read is told with its range.
+    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", env("KAFKA_BOOTSTRAP_SERVERS")).create().expect("a client");
+    let mut before = rdkafka::TopicPartitionList::new();
+    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(5)).expect("an offset");
+    admin.delete_records(&before, &rdkafka::admin::AdminOptions::new()).await.expect("removed");
+    position.partitions.as_mut().expect("partitions").set(&topic, 0, plumbline_sdk::position::PartitionAt { next: 2, newest: None });
+    let error = stage.source().connect(Some(&position)).await.expect_err("lost");
+    assert!(error.kind() == ErrorKind::Fatal && error.chain().contains("DATA_LOST [2, 5)"), "{}", error.chain());
+    // Records that nobody has read before begin where the log does.
+    let mut anew = stage.source();
+    anew.connect(None).await.expect("from the beginning");
+    let mut seen = Seen::default();
+    read(&mut anew, &mut seen, "the rest", |seen| seen.changes.len() > 10).await;
     stage.end().await;
 }

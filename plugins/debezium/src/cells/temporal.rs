@@ -162,8 +162,11 @@ fn iso_date(text: &str) -> Option<(Date, &str)> {
     (month <= 12 && day <= 31).then_some((date, rest))
 }
 
+/// Hours, minutes, seconds, microseconds.
+type Clock = (u16, u8, u8, u32);
+
 /// Hours (of two or three digits), minutes, seconds (which may be missing) and up to nine digits of them.
-fn iso_time(text: &str) -> Option<((u16, u8, u8, u32), &str)> {
+fn iso_time(text: &str) -> Option<(Clock, &str)> {
     let width = text.find(':').filter(|width| (2..=3).contains(width))?;
     let (hour, rest) = digits(text, width)?;
     let (minute, rest) = digits(rest.strip_prefix(':')?, 2)?;
