@@ -35,6 +35,8 @@ pub(super) fn merged(stored: Option<&Position>, next: &Position) -> Option<Posit
     let Some(stored) = stored else { return Some(next.clone()) };
     match stored.order(next) {
         Some(std::cmp::Ordering::Less) => Some(next.clone()),
+        // No new transaction, and all the same another place in the log: a fence waits for it.
+        Some(std::cmp::Ordering::Equal) if stored.server != next.server || stored.at < next.at => Some(next.clone()),
         Some(_) => None,
         None => {
             let mut both = next.clone();
@@ -494,4 +496,28 @@ impl<'a> Attempt<'a> {
 fn listed(columns: &[String]) -> String {
     let names: Vec<String> = columns.iter().map(|name| format!("`{name}`")).collect();
     format!("{} {}", if columns.len() == 1 { "the column" } else { "the columns" }, names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_sdk::Coordinate;
+
+    use super::*;
+
+    #[test]
+    fn a_place_further_in_the_log_is_new_without_a_new_transaction() {
+        let of = |server: &str, offset, gtids: &str| {
+            let at = Coordinate { log: 1, offset };
+            Position { server: server.into(), file: "binlog.000001".into(), at, gtids: Some(gtids.parse().expect("a set")), partial: None }
+        };
+        const SID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let stored = of("a", 100, &format!("{SID}:1-5"));
+        let check = |next: Position, is_new: bool| assert_eq!(merged(Some(&stored), &next), is_new.then_some(next.clone()), "{next:?}");
+        check(of("a", 300, &format!("{SID}:1-5")), true);
+        check(of("a", 100, &format!("{SID}:1-5")), false);
+        check(of("a", 50, &format!("{SID}:1-5")), false);
+        check(of("b", 4, &format!("{SID}:1-5")), true);
+        check(of("a", 200, &format!("{SID}:1-6")), true);
+        check(of("a", 300, &format!("{SID}:1-4")), false);
+    }
 }
