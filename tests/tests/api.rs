@@ -226,6 +226,8 @@ async fn prometheus_scrapes_it_and_promtool_finds_nothing_to_say() {
         assert_eq!(last.as_deref(), Some(wanted), "{query}\n{text}");
     }
     drop(prometheus);
+    let page = agent.get("/api/v1/page").await;
+    assert!(page["runway"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{page:#}");
     assert_eq!(agent.stop().await, Some(0));
 }
 
