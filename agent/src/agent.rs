@@ -57,12 +57,19 @@ pub async fn run(config: Config) -> Result<()> {
         history: Arc::from(history.reader()),
         config: serde_json::to_value(&config).unwrap_or_default(),
     });
+    if config.has_redis() {
+        set_health(&shared, "redis", HealthState::Up, Vec::new());
+    }
+    let outside = [("kafka", config.has_kafka()), ("connect", config.has_kafka() && !config.connect.url.is_empty())];
+    for (component, _) in outside.into_iter().filter(|(_, used)| *used) {
+        set_health(&shared, component, HealthState::Down, vec!["it has not answered yet".into()]);
+    }
     if !history_warnings.is_empty() {
         set_health(&shared, "history-setup", HealthState::Warning, history_warnings);
     }
     refresh_open(&shared).await;
     let metrics = Arc::new(Metrics::new(&config.pipeline, config.metrics.max_tables, traces.clone()));
-    let occurrences = Arc::new(Occurrences::new(Arc::clone(&metrics), traces.clone()));
+    let occurrences = Arc::new(Occurrences::new(Arc::clone(&metrics), traces.clone(), config.has_redis()));
     let serving = tokio::spawn(api::serve(api_config, Arc::clone(&shared), Arc::clone(&metrics), listener, stop.clone()));
     tracing::info!(address = %config.listen, apply = config.apply, "listening: page, REST, /metrics and /docs");
 
@@ -184,7 +191,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         tokio::spawn(care_for(connector, Arc::clone(&shared), news_in.clone(), stop.clone()));
     }
     tokio::spawn(drive(source.stream, source.component, resume, batches_in, committed, Arc::clone(&shared), stop.clone()));
-    tokio::spawn(tell_of_tables(source.discovery, news_in.clone(), Arc::clone(&shared), stop.clone()));
+    tokio::spawn(tell_of_tables(source.discovery, if source.component == "mysql" { "mysql-discovery" } else { "mysql" }, news_in.clone(), Arc::clone(&shared), stop.clone()));
     let agenda = Agenda::new(Arc::clone(&shared));
     tokio::spawn(agenda.clone().take_orders(checks, stop.clone()));
     let checker = Checker::new(CheckerParts {
@@ -260,10 +267,10 @@ async fn connect_applier(applier: &mut Box<dyn Applier>, shared: &Shared, mut st
 }
 
 /// Drives discovery: its news go to the line.
-async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, news: mpsc::Sender<Vec<Event>>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, component: &'static str, news: mpsc::Sender<Vec<Event>>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     const WAIT: Duration = Duration::from_millis(500);
     let mut connected = false;
-    let mut answers = false;
+    let mut answers: Option<bool> = None;
     loop {
         let next = async {
             if !connected {
@@ -282,9 +289,12 @@ async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, news: mps
                 if !batch.events.is_empty() && news.send(batch.events).await.is_err() {
                     break;
                 }
-                if !answers {
-                    answers = true;
-                    set_health(&shared, "mysql-discovery", HealthState::Up, Vec::new());
+                if answers != Some(true) {
+                    // With the binlog, `mysql` is as the stream is: only what discovery cannot do is told besides.
+                    if answers.is_some() || component == "mysql" {
+                        set_health(&shared, component, HealthState::Up, Vec::new());
+                    }
+                    answers = Some(true);
                 }
                 if !shared.picture().state.discovered && connected {
                     // Whoever sees that discovery has looked sees its tables.
@@ -298,8 +308,8 @@ async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, news: mps
             Ok(None) => break,
             Err(error) => {
                 connected = false;
-                answers = false;
-                set_health(&shared, "mysql-discovery", HealthState::Down, vec![error.chain()]);
+                answers = Some(false);
+                set_health(&shared, component, HealthState::Down, vec![error.chain()]);
                 tracing::warn!(component = "mysql-discovery", error = error.chain(), "the tables cannot be looked at");
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}

@@ -39,7 +39,8 @@ pub async fn care_for(mut connector: Box<dyn ConnectorCare>, shared: Arc<Shared>
             _ = stop.wait_for(|stop| *stop) => break,
             looked = connector.care(&tables) => looked,
         };
-        let health = looked.unwrap_or_else(|error| Health { component: "debezium".into(), state: HealthState::Down, messages: vec![error.chain()] });
+        let (state, messages) = looked.map_or_else(|error| (HealthState::Down, vec![error.chain()]), |health| (health.state, health.messages));
+        let health = Health { component: "connect".into(), state, messages };
         shared.show_connector(connector.shown());
         if told.as_ref() != Some(&health) {
             let words = health.messages.join("; ");

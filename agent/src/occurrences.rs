@@ -19,12 +19,22 @@ const LIVE: usize = 100;
 pub struct Occurrences {
     metrics: Arc<Metrics>,
     traces: ChangeTraces,
+    redis: bool,
 }
 
 impl Occurrences {
-    /// Tells these.
-    pub fn new(metrics: Arc<Metrics>, traces: ChangeTraces) -> Self {
-        Self { metrics, traces }
+    /// Tells these. `redis`: history lives there.
+    pub fn new(metrics: Arc<Metrics>, traces: ChangeTraces, redis: bool) -> Self {
+        Self { metrics, traces, redis }
+    }
+
+    /// The plugin behind a component of the line, and its database as OpenTelemetry's conventions call it.
+    pub fn sink_names(&self, component: &str) -> (&'static str, &'static str) {
+        match (component, self.redis) {
+            ("history", false) => ("sqlite-history", "sqlite"),
+            ("history", true) => ("redis-history", "redis"),
+            _ => ("postgres-applier", "postgresql"),
+        }
     }
 
     /// A batch of the stream came; `known` is what was received before it.
@@ -121,7 +131,7 @@ impl Occurrences {
 
     /// A sink was written to, or said why not.
     pub fn wrote(&self, component: &str, took: Duration, done: bool) {
-        let (_, db_system) = sink_names(component);
+        let (_, db_system) = self.sink_names(component);
         self.metrics.db_operation(db_system, "write", took);
         if done && component == "history" {
             self.metrics.history_write("applied");
@@ -221,14 +231,6 @@ impl Occurrences {
             self.metrics.history_write("failed");
         }
         tracing::warn!(component, error = error.chain(), again_in_ms = again_in.as_millis(), "a sink is away; the line waits");
-    }
-}
-
-/// The plugin behind a component of the line, and its database as OpenTelemetry names it.
-pub fn sink_names(component: &str) -> (&'static str, &'static str) {
-    match component {
-        "history" => ("sqlite-history", "sqlite"),
-        _ => ("postgres-applier", "postgresql"),
     }
 }
 

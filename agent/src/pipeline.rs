@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::copy::Copier;
-use crate::occurrences::{Occurrences, sink_names};
+use crate::occurrences::Occurrences;
 use crate::shared::Shared;
 use crate::telemetry::SinkTime;
 
@@ -261,15 +261,15 @@ async fn write_to<S: Sink + ?Sized>(sink: &mut S, component: &'static str, batch
         match result {
             Ok(()) if connected => {
                 if was_down {
-                    set_health(shared, component, HealthState::Up, Vec::new());
+                    sink_health(shared, component, HealthState::Up, Vec::new());
                 }
-                let (plugin, db_system) = sink_names(component);
+                let (plugin, db_system) = occurrences.sink_names(component);
                 return Ok(SinkTime { plugin, db_system, began, ended: clock::now_micros() });
             }
             Ok(()) => connected = true,
             Err(error) if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Config) => {
                 occurrences.sink_failed(component, &error, backoff);
-                set_health(shared, component, HealthState::Down, vec![error.chain()]);
+                sink_health(shared, component, HealthState::Down, vec![error.chain()]);
                 was_down = true;
                 connected = false;
                 tokio::select! {
@@ -279,11 +279,19 @@ async fn write_to<S: Sink + ?Sized>(sink: &mut S, component: &'static str, batch
                 backoff = (backoff * 2).min(LAST_BACKOFF);
             }
             Err(error) => {
-                set_health(shared, component, HealthState::Down, vec![error.chain()]);
+                sink_health(shared, component, HealthState::Down, vec![error.chain()]);
                 return Err(error);
             }
         }
     }
+}
+
+/// A sink's health; where history lives in Redis, that is Redis's as well.
+fn sink_health(shared: &Shared, component: &str, state: HealthState, messages: Vec<String>) {
+    if component == "history" && shared.picture().state.health.contains_key("redis") {
+        set_health(shared, "redis", state, messages.clone());
+    }
+    set_health(shared, component, state, messages);
 }
 
 /// Puts a component's health into the picture at once, where the line itself cannot wait for its own news.

@@ -366,23 +366,40 @@ pub async fn sync_check(State(app): State<App>) -> Result<Json<SyncCheck>, Probl
 /// Kafka, where it is used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KafkaStatus {
-    /// `not_configured`.
+    /// `connected`, `disconnected`, `not_configured`.
     status: &'static str,
+    /// Topics of which something was read.
     topics: Vec<String>,
-    consumers: Vec<String>,
+    /// How far each partition was read and stored.
+    consumers: Vec<PartitionPlace>,
     timestamp: String,
 }
 
-/// Kafka is not used by this agent.
+/// How far a partition was read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PartitionPlace {
+    topic: String,
+    partition: i32,
+    /// The offset of the next record.
+    next_offset: u64,
+}
+
+/// Kafka: what was read of it.
 #[utoipa::path(get, path = "/kafka-status", tag = "original", responses((status = 200, body = KafkaStatus)))]
-pub async fn kafka_status() -> Json<KafkaStatus> {
-    Json(KafkaStatus { status: "not_configured", topics: Vec::new(), consumers: Vec::new(), timestamp: clock::text(clock::now_micros()) })
+pub async fn kafka_status(State(app): State<App>) -> Json<KafkaStatus> {
+    let picture = app.shared.picture();
+    let partitions = picture.state.applied.as_ref().and_then(|position| position.partitions.as_ref());
+    let topics = partitions.map(|partitions| partitions.0.keys().map(ToString::to_string).collect()).unwrap_or_default();
+    let place = |(topic, partition, at): (&std::sync::Arc<str>, i32, &plumbline_sdk::position::PartitionAt)| PartitionPlace { topic: topic.to_string(), partition, next_offset: at.next };
+    let consumers = partitions.map(|partitions| partitions.iter().map(place).collect()).unwrap_or_default();
+    let status = crate::api::health::connection(&picture.state, "kafka");
+    Json(KafkaStatus { status, topics, consumers, timestamp: clock::text(clock::now_micros()) })
 }
 
 /// Debezium's connectors, where they are used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DebeziumStatus {
-    /// `not_configured`.
+    /// `running`, `failed`, `not_configured`.
     status: &'static str,
     /// Secrets are hidden.
     #[schema(value_type = Vec<Object>)]
@@ -390,10 +407,11 @@ pub struct DebeziumStatus {
     timestamp: String,
 }
 
-/// Debezium is not used by this agent.
+/// Debezium's connector: its state, its tasks, how far it has read, its settings.
 #[utoipa::path(get, path = "/debezium/status", tag = "original", responses((status = 200, body = DebeziumStatus)))]
-pub async fn debezium_status() -> Json<DebeziumStatus> {
-    Json(DebeziumStatus { status: "not_configured", connectors: Vec::new(), timestamp: clock::text(clock::now_micros()) })
+pub async fn debezium_status(State(app): State<App>) -> Json<DebeziumStatus> {
+    let status = crate::api::health::connector(&app.shared.picture().state);
+    Json(DebeziumStatus { status, connectors: app.shared.connector().into_iter().collect(), timestamp: clock::text(clock::now_micros()) })
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::App;
@@ -32,7 +33,7 @@ pub async fn metrics(State(app): State<App>, Query(query): Query<FormatQuery>, h
     let body = match form {
         Form::OpenMetrics => app.metrics.open_metrics(&app.shared),
         Form::Text => app.metrics.text(&app.shared),
-        Form::Json => return with_form(Json(statistics(&app)).into_response(), form),
+        Form::Json => return with_form(Json(statistics(&app).await).into_response(), form),
     };
     with_form(body.into_response(), form)
 }
@@ -46,7 +47,7 @@ fn with_form(mut response: Response, form: Form) -> Response {
 /// The same statistics as JSON, always.
 #[utoipa::path(get, path = "/metrics.json", tag = "operators", responses((status = 200, body = Statistics)))]
 pub async fn metrics_json(State(app): State<App>) -> Json<Statistics> {
-    Json(statistics(&app))
+    Json(statistics(&app).await)
 }
 
 /// The statistics of one table.
@@ -127,8 +128,9 @@ struct SyncStatistics {
     total: BTreeMap<&'static str, u64>,
     /// Operations since this start.
     global_live: BTreeMap<&'static str, u64>,
-    /// `not_configured`; null: the agent keeps no counters by day.
-    redis_daily: Option<&'static str>,
+    /// Operations by UTC day and table, as Redis keeps them; `not_configured` without Redis; null: they could not be read.
+    #[schema(value_type = Object)]
+    redis_daily: Value,
     table_status: BTreeMap<String, TableStatistics>,
 }
 
@@ -143,7 +145,28 @@ pub struct Statistics {
     health_status: &'static str,
 }
 
-fn statistics(app: &App) -> Statistics {
+/// Operations by day and table.
+async fn daily(app: &App) -> Value {
+    if connection(&app.shared.picture().state, "redis") == "not_configured" {
+        return "not_configured".into();
+    }
+    let mut days: BTreeMap<String, BTreeMap<String, BTreeMap<&'static str, u64>>> = BTreeMap::new();
+    match app.shared.history.daily().await {
+        Ok(counters) => {
+            for entry in counters.into_iter().flatten() {
+                days.entry(entry.day).or_default().insert(entry.table.table.to_string(), operations(&entry.counts));
+            }
+            serde_json::to_value(days).unwrap_or_default()
+        }
+        Err(error) => {
+            tracing::warn!(error = error.chain(), "the counters by day could not be read");
+            Value::Null
+        }
+    }
+}
+
+async fn statistics(app: &App) -> Statistics {
+    let redis_daily = daily(app).await;
     let picture = app.shared.picture();
     let state = &picture.state;
     let (total, live) = state.changes();
@@ -182,7 +205,7 @@ fn statistics(app: &App) -> Statistics {
         sync_stats: SyncStatistics {
             total: by_op(|table| &table.total),
             global_live: by_op(|table| &table.live),
-            redis_daily: Some(connection(state, "redis")).filter(|redis| *redis == "not_configured"),
+            redis_daily,
             table_status: by_table(state),
         },
         health_status: status(state, streaming),

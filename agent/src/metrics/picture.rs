@@ -110,7 +110,9 @@ fn components(of: &mut Registry, state: &State, streaming: bool) {
         None => name == "history",
     };
     let up = Family::<Dependency, Gauge>::default();
-    for (name, role) in [("mysql", "source"), ("postgres", "target"), ("history", "history")] {
+    let used = |name: &str| state.health.contains_key(name);
+    let dependencies = [("mysql", "source"), ("postgres", "target"), ("history", "history"), ("kafka", "source"), ("connect", "connector")];
+    for (name, role) in dependencies.into_iter().filter(|(name, _)| !["kafka", "connect"].contains(name) || used(name)) {
         up.get_or_create(&Dependency { dependency: name.into(), role: role.into() }).set(i64::from(answers(name)));
     }
     names::DEPENDENCY_UP.register(of, up);
@@ -118,9 +120,12 @@ fn components(of: &mut Registry, state: &State, streaming: bool) {
     for plugin in &crate::builtin::PLUGINS {
         let works = match plugin.name {
             "mysql-discovery" => state.discovered,
-            "mysql-binlog" => streaming,
+            "mysql-binlog" if !used("kafka") => streaming,
+            "kafka-cdc" if used("kafka") => streaming,
+            "debezium-connectors" if used("connect") => answers("connect"),
             "postgres-applier" if state.applies => answers("postgres"),
-            "sqlite-history" => answers("history"),
+            "sqlite-history" if !used("redis") => answers("history"),
+            "redis-history" if used("redis") => answers("history"),
             // A validator does no IO: it works when it is there.
             _ if plugin.kind == "validator" => true,
             _ => continue,
