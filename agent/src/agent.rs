@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_sdk::{Applier, CopyMark, Error, ErrorKind, Event, Health, HealthState, History, Position, Result};
+use plumbline_sdk::{Applier, CopyMark, Error, ErrorKind, Event, Health, HealthState, History, Position, Result, TableId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 

@@ -200,17 +200,21 @@ pub struct SourceParts {
 /// How a watched table looks, as discovery last saw it; None: it is not watched, or not known yet.
 pub type Schemas = Arc<dyn Fn(&TableId) -> Option<Arc<TableSchema>> + Send + Sync>;
 
+/// Finds the source's tables.
+pub fn finder(config: &Config) -> Result<Finder> {
+    Ok(Finder { mysql: mysql_config(config)?, watch: Watch::new(config.source.include.clone(), config.source.exclude.clone()) })
+}
+
 /// The sources that the settings ask for.
 pub fn source(config: &Config, schemas: Schemas) -> Result<SourceParts> {
-    let mysql = mysql_config(config)?;
-    let watch = Watch::new(config.source.include.clone(), config.source.exclude.clone());
+    let finder = finder(config)?;
+    let (mysql, watch) = (finder.mysql.clone(), Arc::clone(&finder.watch));
     let discovery = DiscoveryConfig {
         mysql: mysql.clone(),
         interval: config.discovery_interval.0,
         include: config.source.include.clone(),
         exclude: config.source.exclude.clone(),
     };
-    let finder = Finder { mysql: mysql.clone(), watch: Arc::clone(&watch) };
     let discovery = Box::new(Discovery::with_watch(discovery, Arc::clone(&watch)));
     if config.has_kafka() {
         let kafka = kafka_config(config)?;

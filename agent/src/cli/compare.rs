@@ -124,7 +124,7 @@ async fn target_tables(target: &mut dyn Reader) -> Result<Vec<Arc<TargetTable>>>
 
 /// The tables that were asked for; every name must be known.
 async fn choose(config: &Config, arguments: &CompareArguments) -> Result<Vec<Arc<TableSchema>>> {
-    let tables = builtin::source(config)?.finder.tables().await?;
+    let tables = builtin::finder(config)?.tables().await?;
     if arguments.tables.is_empty() {
         return Ok(tables.into_iter().filter(|(_, rule)| rule.is_none()).map(|(schema, _)| Arc::new(schema)).collect());
     }

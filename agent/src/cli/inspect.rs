@@ -1,8 +1,10 @@
 //! Commands that look and print: `check-config`, `discover`, `events`, `plugins`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_sdk::{Error, Event, Result};
+use plumbline_sdk::{Error, Event, Result, TableId, TableSchema};
 use serde_json::json;
 
 use crate::builtin;
@@ -42,7 +44,7 @@ pub(crate) async fn check_config(config: &Config, as_json: bool) -> Result<Outco
 
 pub(crate) async fn discover(config: &Config, as_json: bool) -> Result<Outcome> {
     config.require_databases()?;
-    let source = builtin::source(config)?.finder.tables().await?;
+    let source = builtin::finder(config)?.tables().await?;
     let (_, mut target) = builtin::readers(config)?()?;
     target.connect().await?;
     let targets: Vec<String> = target
@@ -75,7 +77,12 @@ pub(crate) async fn discover(config: &Config, as_json: bool) -> Result<Outcome> 
 
 pub(crate) async fn events(config: &Config, limit: Option<u64>, as_json: bool) -> Result<Outcome> {
     config.require_databases()?;
-    let mut stream = builtin::source(config)?.stream;
+    let tables: HashMap<TableId, Arc<TableSchema>> = match config.has_kafka() {
+        // The topics do not say how the tables look.
+        true => builtin::finder(config)?.tables().await?.into_iter().map(|(schema, _)| (schema.id.clone(), Arc::new(schema))).collect(),
+        false => HashMap::new(),
+    };
+    let mut stream = builtin::source(config, Arc::new(move |id| tables.get(id).cloned()))?.stream;
     stream.connect(None).await?;
     let mut shown = 0;
     loop {

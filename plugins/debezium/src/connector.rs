@@ -210,7 +210,7 @@ fn include_list(tables: &BTreeSet<TableId>) -> String {
 
 /// Where signals to the connector go.
 #[async_trait]
-pub trait Signals: Send {
+pub trait Signals: Send + Sync {
     /// Writes one signal durably; the topic is made, with one partition, if it is not there.
     async fn send(&mut self, topic: &str, key: &str, value: &str) -> Result<()>;
 }
