@@ -16,15 +16,18 @@ use crate::servers::{Pair, free_port};
 /// How long the agent may take for what a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program under test: it lies beside the folder of the test program.
+/// The program under test: beside the folder of the test program, or beside this program (the benches).
 ///
 /// # Panics
 /// Where it is not there, which cargo does not let happen.
 pub fn program() -> PathBuf {
     let tests = std::env::current_exe().expect("this program has a path");
-    let program = tests.parent().and_then(Path::parent).expect("a target folder").join("plumbline-under-test");
-    assert!(program.exists(), "`{}` is not there: run the tests by cargo", program.display());
-    program
+    let beside = tests.parent().expect("a folder");
+    let folder = beside.parent().expect("a target folder");
+    [folder.join("plumbline-under-test"), beside.join("plumbline-under-test"), beside.join("plumbline")]
+        .into_iter()
+        .find(|program| program.exists())
+        .unwrap_or_else(|| panic!("no agent in `{}`: run the tests by cargo, and build the agent before a bench", folder.display()))
 }
 
 /// A command of the agent with this environment and no other `PLUMBLINE_*`, `MYSQL_*`, `POSTGRES_*` or `OTEL_*`.

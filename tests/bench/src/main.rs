@@ -1,6 +1,6 @@
 //! Whole paths against peers on real servers, in ratios. Never asserts a time; checks the result of what was timed.
 //!
-//! `eval "$(compose/stack env)"` first, then `cargo run --release -p plumbline-bench -- binlog | compare | work | first-verdict`.
+//! `set -a; eval "$(compose/stack env)"` and `cargo build --release -p plumbline` first, then `cargo run --release -p plumbline-bench -- binlog | compare | work | first-verdict`.
 
 mod compare;
 mod machine;

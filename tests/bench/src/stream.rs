@@ -84,7 +84,7 @@ async fn theirs(pair: &Pair, from: &Position, rows: u64) -> f64 {
 
 /// Rows per processor second, ours against the driver's `rows()`, on the same bulk binlog.
 pub async fn binlog(rows: u64, runs: u64) {
-    let mysql = Mysql::start(&["max-binlog-size=1G"]).await;
+    let mysql = Mysql::start(&["--max-binlog-size=1G"]).await;
     let postgres = Postgres::start().await;
     let pair = Pair::on(&mysql, &postgres, "bench").await;
     let mut conn = pair.source().await;
