@@ -63,6 +63,8 @@ pub struct Checker {
     /// Tables as they were when partners were last matched.
     matched: usize,
     failed: BTreeMap<TableId, i64>,
+    /// When the source's rows were last counted.
+    counted: BTreeMap<TableId, i64>,
 }
 
 /// The parts of a checker that the host chooses.
@@ -106,6 +108,7 @@ impl Checker {
             looked: None,
             matched: 0,
             failed: BTreeMap::new(),
+            counted: BTreeMap::new(),
         }
     }
 
@@ -231,11 +234,13 @@ impl Checker {
             if picture.state.received.is_none() {
                 return Ok(());
             }
+            let by_other_log = picture.state.comes_by_other_log();
             for (id, table) in picture.state.present().filter(|(_, table)| table.schema.is_some()) {
                 if !self.rested(id, now) {
                     continue;
                 }
-                if table.source_rows.is_none() {
+                // Counts that are estimates are made anew now and then.
+                if table.source_rows.is_none() || by_other_log && self.counted.get(id).is_none_or(|counted| now - counted > interval) {
                     source_due.push(id.clone());
                 }
                 let old = table.target_rows.is_none_or(|rows| !applies && now - rows.as_of_micros > interval);
@@ -266,6 +271,15 @@ impl Checker {
                 Ok(counted) => counted,
                 Err(error) => return self.leave_for_now(id, error),
             };
+            if self.shared.picture().state.comes_by_other_log() {
+                self.counted.insert(id.clone(), clock::now_micros());
+                let mut picture = self.shared.picture();
+                picture.state.set_rows(id, true, count, 0, clock::now_micros(), true);
+                if let Some(table) = picture.state.tables.get_mut(id) {
+                    table.source_low = view.low;
+                }
+                break;
+            }
             let (Some(low), Some(high)) = (view.low, view.high) else {
                 self.shared.picture().state.set_rows(id, true, count, 0, clock::now_micros(), true);
                 return Ok(());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plumbline_sdk::plugin::{OpCounts, Remembered, Verified};
 use plumbline_sdk::{
-    Batch, ChangeEvent, Coordinate, CopyMark, Event, Health, HealthState, Op, Position, SchemaChangeKind, TableId, TableSchema, TargetTable, Verdict,
+    Batch, ChangeEvent, Coordinate, CopyMark, Event, Health, HealthState, Op, Position, SchemaChangeKind, TableId, TableSchema, TargetTable, TransactionMark, Verdict,
 };
 use serde::Serialize;
 
@@ -123,6 +123,8 @@ pub struct TableState {
     pub live: OpCounts,
     /// Rows on the source.
     pub source_rows: Option<RowCount>,
+    /// Where changes come by another log than the source's own (Kafka): what the count of `source_rows` includes for certain.
+    pub source_low: Option<Position>,
     /// Rows on the target.
     pub target_rows: Option<RowCount>,
     /// The newest change.
@@ -302,6 +304,8 @@ impl State {
         self.control += batch.control;
         self.live.records += batch.records;
         self.live.control += batch.control;
+        self.duplicates += batch.duplicates;
+        self.live.duplicates += batch.duplicates;
         self.live.bytes += batch.bytes;
         if let Some(mark) = &batch.copy {
             self.receive_copy(mark, batch, now_micros);
@@ -312,7 +316,7 @@ impl State {
             let mut fresh = 0;
             for change in batch.new_changes(mark, self.received.as_ref()) {
                 fresh += 1;
-                count_change(&mut self.tables, change, mark.commit_micros, self.applies.then_some(now_micros));
+                count_change(&mut self.tables, change, mark, self.applies.then_some(now_micros));
                 self.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros: mark.commit_micros });
             }
             self.duplicates += all - fresh;
@@ -485,6 +489,11 @@ impl State {
         self.source_log.runway_seconds(self.applied.as_ref()?, self.applied_commit_micros, now_micros)
     }
 
+    /// Whether changes come by another log than the source's own: then nothing says how far the source's own log was read.
+    pub fn comes_by_other_log(&self) -> bool {
+        self.received.as_ref().is_some_and(|position| position.partitions.is_some())
+    }
+
     /// Whether the line has passed `at` in every required sink.
     pub fn applied_reached(&self, at: Coordinate) -> bool {
         self.applied.as_ref().is_some_and(|position| position.partial.is_none() && position.reached(at))
@@ -492,7 +501,8 @@ impl State {
 }
 
 /// `applied_from`: the time of receipt, where we apply.
-fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, commit_micros: i64, applied_from: Option<i64>) {
+fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, mark: &TransactionMark, applied_from: Option<i64>) {
+    let commit_micros = mark.commit_micros;
     // The table is nearly always known: look before cloning its name.
     if !tables.contains_key(&change.table.id) {
         tables.insert(change.table.id.clone(), TableState::default());
@@ -505,7 +515,9 @@ fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent
         table.schema = Some(Arc::clone(&change.table));
     }
     let delta = row_delta(change.op);
-    for (rows, follows) in [(&mut table.source_rows, true), (&mut table.target_rows, applied_from.is_some())] {
+    // What came by another log may come after a count that has it already.
+    let is_counted = table.source_low.as_ref().is_some_and(|low| mark.is_in(low));
+    for (rows, follows) in [(&mut table.source_rows, !is_counted), (&mut table.target_rows, applied_from.is_some())] {
         if let Some(count) = rows
             && follows
         {
@@ -531,7 +543,7 @@ pub fn row_delta(op: Op) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use plumbline_sdk::{Column, ColumnType, GtidSet, Row, TransactionMark, TxnId, ValueRef};
+    use plumbline_sdk::{Column, ColumnType, GtidSet, Row, TxnId, ValueRef};
 
     use super::*;
 

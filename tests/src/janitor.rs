@@ -68,6 +68,11 @@ fn tell(what: char, pid: u32) {
     let _ = writeln!(told, "{what} {pid}");
 }
 
+/// Makes the janitor know a process that somebody else started, the first of its group: it is killed when the tests end.
+pub fn adopt(pid: u32) {
+    tell('+', pid);
+}
+
 /// A child that the janitor knows: killed when it is dropped, or when the tests end in any way.
 #[derive(Debug)]
 pub struct Kept(Child);

@@ -9,4 +9,5 @@ pub mod environment;
 pub mod janitor;
 pub mod oracle;
 pub mod servers;
+pub mod services;
 pub mod workload;
