@@ -8,10 +8,11 @@
 AGENT=
 AGENT_SETTINGS=()
 
-# The parts that the agent is told about: names out of services.env and servers/env. Prometheus comes to the agent by itself.
-# The agent refuses Kafka and Redis until it knows them: then KAFKA_BOOTSTRAP_SERVERS CONNECT_URL DEBEZIUM_USER DEBEZIUM_PASSWORD
-# REDIS_HOST REDIS_PORT are to be added to this line, and nothing else is to be done.
-AGENT_IS_TOLD="OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_PROTOCOL"
+# What agents are told: names out of services.env and servers/env. Prometheus comes to them by itself.
+# The agent copies and applies from the binlog; in the full stack a second one, the watcher, follows the same source by Kafka and checks what
+# the first one writes, as it would check any other sink.
+AGENT_IS_TOLD="OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_PROTOCOL REDIS_HOST REDIS_PORT"
+WATCHER_IS_TOLD="$AGENT_IS_TOLD KAFKA_BOOTSTRAP_SERVERS CONNECT_URL CONNECT_MYSQL_USER CONNECT_MYSQL_PASSWORD"
 
 # stack_up PART...: the pair, those parts, the sample, the agent, traffic.
 stack_up() {
@@ -34,6 +35,7 @@ stack_up() {
     load_sample
     services_start "$STACK/services" yes "$@"
     start_agent
+    case " $* " in *' connect '*) start_watcher ;; esac
     step "starting traffic"
     PLUMBLINE_STACK_DIR=$STACK spawn "$STACK/run/traffic.pid" "$STACK/logs/traffic.log" "$COMPOSE/stack" traffic
     exec 9>&-
@@ -42,7 +44,7 @@ stack_up() {
 # Stops what `up` and `demo` started here, in the order in which they hang together. The data stay.
 stack_down() {
     local name
-    for name in traffic agent; do
+    for name in traffic watcher agent; do
         if running "$STACK/run/$name.pid" >/dev/null; then step "stopping $name"; fi
         end "$STACK/run/$name.pid" TERM 30
     done
@@ -90,43 +92,62 @@ load_sample() {
 }
 
 start_agent() {
-    local port
+    choose_port port 8000
+    agent_settings "$AGENT_IS_TOLD" PLUMBLINE_APPLY=true "PLUMBLINE_DATA_DIR=$STACK/agent" "PLUMBLINE_LISTEN=127.0.0.1:$PORT"
+    run_agent agent
+}
+
+start_watcher() {
+    choose_port watcher.port 8001
     # shellcheck source=/dev/null
     . "$STACK/servers/env"
+    CONNECT_MYSQL_USER=$DEBEZIUM_USER CONNECT_MYSQL_PASSWORD=$DEBEZIUM_PASSWORD \
+        agent_settings "$WATCHER_IS_TOLD" PLUMBLINE_PIPELINE=kafka "PLUMBLINE_DATA_DIR=$STACK/watcher" "PLUMBLINE_LISTEN=127.0.0.1:$PORT"
+    run_agent watcher
+}
+
+# choose_port FILE WISH: sets PORT and keeps it in run/FILE; the port of the last time comes first.
+choose_port() {
     # shellcheck disable=SC2046
-    port=$(free_port $(cat "$STACK/run/port" 2>/dev/null) 8000)
-    printf '%s\n' "$port" >"$STACK/run/port.new"
-    mv "$STACK/run/port.new" "$STACK/run/port"
-    tell_prometheus "$port"
-    agent_settings "$port"
-    step "starting the agent on 127.0.0.1:$port"
-    spawn "$STACK/run/agent.pid" "$STACK/logs/agent.log" \
+    PORT=$(free_port $(cat "$STACK/run/$1" 2>/dev/null) "$2")
+    printf '%s\n' "$PORT" >"$STACK/run/$1.new"
+    mv "$STACK/run/$1.new" "$STACK/run/$1"
+    tell_prometheus
+}
+
+# run_agent NAME: an agent with AGENT_SETTINGS on PORT.
+run_agent() {
+    step "starting the $1 on 127.0.0.1:$PORT"
+    spawn "$STACK/run/$1.pid" "$STACK/logs/$1.log" \
         env -u KAFKA_BOOTSTRAP_SERVERS -u CONNECT_URL -u REDIS_HOST -u REDIS_PORT -u REDIS_URL -u REDIS_USERNAME -u REDIS_PASSWORD \
         "${AGENT_SETTINGS[@]}" "$AGENT" run
-    wait_until 60 "$STACK/run/agent.pid" agent_ready "$port" || {
-        tail -n 20 "$STACK/logs/agent.log" >&2
-        die "the agent did not become ready (its log: $STACK/logs/agent.log)"
+    wait_until 60 "$STACK/run/$1.pid" agent_ready "$PORT" || {
+        tail -n 20 "$STACK/logs/$1.log" >&2
+        die "the $1 did not become ready (its log: $STACK/logs/$1.log)"
     }
 }
 
-# Sets AGENT_SETTINGS: the agent's environment, as NAME=VALUE.
+# agent_settings TOLD NAME=VALUE...: sets AGENT_SETTINGS, an agent's environment: these, how to reach the pair, and the variables in TOLD.
 agent_settings() {
-    local name
-    AGENT_SETTINGS=(PLUMBLINE_APPLY=true "PLUMBLINE_DATA_DIR=$STACK/agent" "PLUMBLINE_LISTEN=127.0.0.1:$1")
+    local name told=$1
+    shift
+    AGENT_SETTINGS=("$@")
     # shellcheck source=/dev/null
     . "$STACK/servers/env"
     read_services_env "$STACK/services"
     for name in MYSQL_HOST MYSQL_PORT MYSQL_USER MYSQL_PASSWORD MYSQL_DATABASE \
-        POSTGRES_HOST POSTGRES_PORT POSTGRES_USER POSTGRES_PASSWORD POSTGRES_DATABASE POSTGRES_SCHEMA $AGENT_IS_TOLD; do
+        POSTGRES_HOST POSTGRES_PORT POSTGRES_USER POSTGRES_PASSWORD POSTGRES_DATABASE POSTGRES_SCHEMA $told; do
         [ -z "${!name-}" ] || AGENT_SETTINGS+=("$name=${!name}")
     done
 }
 
 # Whom Prometheus scrapes, where it is one of the parts.
 tell_prometheus() {
-    local targets=$STACK/services/prometheus/targets
+    local targets=$STACK/services/prometheus/targets file
     [ -d "$targets" ] || return 0
-    printf '[{"targets": ["127.0.0.1:%s"]}]\n' "$1" >"$targets/agent.new"
+    for file in "$STACK/run/port" "$STACK/run/watcher.port"; do
+        [ ! -e "$file" ] || printf '"127.0.0.1:%s"\n' "$(cat "$file")"
+    done | paste -sd, | sed 's/.*/[{"targets": [&]}]/' >"$targets/agent.new"
     mv "$targets/agent.new" "$targets/agent.json"
 }
 
@@ -145,6 +166,7 @@ show_addresses() {
   MySQL         MYSQL_PWD=app $MYSQL_CLIENT -uapp -h127.0.0.1 -P$MYSQL_PORT shop
   PostgreSQL    PGPASSWORD=plumbline $POSTGRES_CLIENT -h 127.0.0.1 -p $POSTGRES_PORT -U plumbline plumbline
 EOF
+    if running "$STACK/run/watcher.pid" >/dev/null; then address 'by Kafka' "http://127.0.0.1:$(cat "$STACK/run/watcher.port")/"; fi
     show_services
     address logs "compose/stack logs [NAME]"
 }
@@ -211,7 +233,7 @@ cmd_down() {
         --delete)
             services_remove "$STACK/services"
             servers_remove "$STACK/servers"
-            rm -rf "$STACK"/{agent,run,logs,sample.ready,lock}
+            rm -rf "$STACK"/{agent,watcher,run,logs,sample.ready,lock}
             rmdir "$STACK" 2>/dev/null || true
             ;;
         *) die "\`$1\` is not known to down; known: --delete" ;;
@@ -237,6 +259,7 @@ kafka $STACK/services/kafka.pid $STACK/services/kafka.port 127.0.0.1:
 connect $STACK/services/connect.pid $STACK/services/connect.port http://127.0.0.1:
 prometheus $STACK/services/prometheus.pid $STACK/services/prometheus.port http://127.0.0.1:
 agent $STACK/run/agent.pid $STACK/run/port http://127.0.0.1:
+watcher $STACK/run/watcher.pid $STACK/run/watcher.port http://127.0.0.1:
 traffic $STACK/run/traffic.pid -
 EOF
     printf 'data in %s, software in %s\n' "$STACK" "$CACHE"
@@ -247,6 +270,7 @@ EOF
 belongs() {
     case $1 in
         mysql | postgres | agent | traffic) ;;
+        watcher) grep -qsx connect "$STACK/run/parts" ;;
         *) grep -qsx "$1" "$STACK/run/parts" ;;
     esac
 }
@@ -255,13 +279,13 @@ memory() { awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/$1/status" 2>/dev/nu
 
 cmd_logs() {
     local name file
-    for name in ${1:-mysql postgres "${SERVICES[@]}" agent traffic}; do
+    for name in ${1:-mysql postgres "${SERVICES[@]}" agent watcher traffic}; do
         case $name in
             mysql) file=$STACK/servers/mysql.log ;;
             postgres) file=$STACK/servers/pg.log ;;
-            agent | traffic) file=$STACK/logs/$name.log ;;
+            agent | watcher | traffic) file=$STACK/logs/$name.log ;;
             redis | otlp | kafka | connect | prometheus) file=$STACK/services/$name.log ;;
-            *) die "there is no log \`$name\`; known: mysql, postgres, redis, otlp, kafka, connect, prometheus, agent, traffic" ;;
+            *) die "there is no log \`$name\`; known: mysql, postgres, redis, otlp, kafka, connect, prometheus, agent, watcher, traffic" ;;
         esac
         [ -f "$file" ] || continue
         if [ $# -gt 0 ]; then cat "$file"; else printf -- '---- %s\n' "$file"; tail -n 20 "$file"; fi

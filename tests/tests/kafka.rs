@@ -161,15 +161,15 @@ async fn killed_again_and_again_it_counts_what_the_binlog_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_that_is_not_ours_is_not_touched() {
     let services = services::shared().await;
-    let pair = Pair::shared("foreign").await;
+    let pair = Pair::shared("theirs").await;
     pair.on_source(&["CREATE TABLE t (id INT PRIMARY KEY)"]).await;
-    let foreign = json!({ "connector.class": "org.apache.kafka.connect.tools.MockSourceConnector", "tasks.max": "1", "name": "plumbline-foreign" });
+    let foreign = json!({ "connector.class": "org.apache.kafka.connect.tools.MockSourceConnector", "tasks.max": "1", "name": "plumbline-theirs" });
     let (status, answer) = connector(services, &pair, Method::PUT, "/config", Some(foreign)).await;
     if status == 400 {
         // This class is not on every worker: a connector of Debezium that somebody else has made does as well.
         let theirs = json!({
-            "connector.class": "io.debezium.connector.mysql.MySqlConnector", "name": "plumbline-foreign", "topic.prefix": "theirs", "database.hostname": "127.0.0.1",
-            "database.port": pair.mysql_port.to_string(), "database.user": "foreign", "database.password": pair.environment()[3].1, "database.server.id": "99887",
+            "connector.class": "io.debezium.connector.mysql.MySqlConnector", "name": "plumbline-theirs", "topic.prefix": "theirs", "database.hostname": "127.0.0.1",
+            "database.port": pair.mysql_port.to_string(), "database.user": "theirs", "database.password": pair.environment()[3].1, "database.server.id": "99887",
             "schema.history.internal.kafka.bootstrap.servers": services.get("KAFKA_BOOTSTRAP_SERVERS"), "schema.history.internal.kafka.topic": "theirs.history",
         });
         let (status, answer) = connector(services, &pair, Method::PUT, "/config", Some(theirs)).await;
