@@ -50,8 +50,9 @@ install_packages() {
     if [ "${1-}" = --for-tests ]; then
         command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
         command -v chromedriver >/dev/null || missing+=(chromium-driver)
-        command -v cc >/dev/null || missing+=(build-essential)
     fi
+    # Rust links by it, and librdkafka and SQLite are built of their sources.
+    if [ -z "${PLUMBLINE_STACK_AGENT-}" ] && ! { command -v cc && command -v c++ && command -v make; } >/dev/null; then missing+=(build-essential); fi
     apt_install "${missing[@]}"
 }
 
