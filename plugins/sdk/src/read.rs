@@ -136,6 +136,12 @@ impl RowBlock {
         write(&mut self.cells);
         self.ends.push(self.cells.len() as u32 & !NULL_BIT);
     }
+    /// Adds all rows of another block of the same width.
+    pub fn append(&mut self, other: &Self) {
+        let start = self.cells.len() as u32;
+        self.cells.extend_from_slice(&other.cells);
+        self.ends.extend(other.ends.iter().map(|end| (start + (end & !NULL_BIT)) | (end & NULL_BIT)));
+    }
     /// The cell of column `column` in row `row`; None: NULL.
     pub fn cell(&self, row: usize, column: usize) -> Option<&[u8]> {
         let i = row * self.width + column;
