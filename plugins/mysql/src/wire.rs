@@ -72,6 +72,19 @@ pub struct Wire {
     from: usize,
     upto: usize,
     sequence: u8,
+    /// An answer was begun and not read to its end: what comes next belongs to it. Stays so where a caller gave up waiting.
+    busy: bool,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // A server that is told does not count the session as one that broke off. In the middle of an answer it would not listen.
+        let (false, Ok(runtime)) = (self.busy, tokio::runtime::Handle::try_current()) else { return };
+        let mut stream = std::mem::replace(&mut self.stream, Stream::Gone);
+        runtime.spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write(&[1, 0, 0, 0, 1])).await;
+        });
+    }
 }
 
 fn io(cause: std::io::Error) -> Error {
@@ -89,7 +102,7 @@ impl Wire {
         stream.set_nodelay(true).map_err(io)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(io)?;
-        let mut wire = Self { stream: Stream::Plain(stream), buffer: vec![0; BUFFER], from: 0, upto: 0, sequence: 0 };
+        let mut wire = Self { stream: Stream::Plain(stream), buffer: vec![0; BUFFER], from: 0, upto: 0, sequence: 0, busy: false };
         wire.log_in(config).await?;
         for statement in statements {
             wire.run(statement).await?;
@@ -184,8 +197,9 @@ impl Wire {
     /// Runs a statement and gathers its rows.
     pub async fn gather(&mut self, statement: &str, width: usize) -> Result<RowBlock> {
         let mut block = RowBlock::new(width);
-        if self.ask(statement, width).await? {
-            while self.row(&mut block).await? {}
+        let mut more = self.ask(statement, width).await?;
+        while more {
+            more = self.row(&mut block).await?;
         }
         Ok(block)
     }
@@ -194,14 +208,14 @@ impl Wire {
     /// result is then still to come, so the wire is not to be used any more.
     pub async fn rows(&mut self, statement: &str, width: usize, size: usize, out: &mut dyn BlockSink) -> Result<plumbline_sdk::Result<()>> {
         let mut block = RowBlock::new(width);
-        if self.ask(statement, width).await? {
-            while self.row(&mut block).await? {
-                if block.size() >= size {
-                    block = match out.put(block).await {
-                        Ok(empty) => empty,
-                        Err(stopped) => return Ok(Err(stopped)),
-                    };
-                }
+        let mut more = self.ask(statement, width).await?;
+        while more {
+            more = self.row(&mut block).await?;
+            if block.size() >= size {
+                block = match out.put(block).await {
+                    Ok(empty) => empty,
+                    Err(stopped) => return Ok(Err(stopped)),
+                };
             }
         }
         if block.rows() > 0 {
@@ -212,14 +226,21 @@ impl Wire {
 
     /// Sends a statement and reads up to the first row. False: it has no result.
     async fn ask(&mut self, statement: &str, width: usize) -> Result<bool> {
+        if self.busy {
+            return Err(DriverError::ConnectionClosed.into());
+        }
+        self.busy = true;
         self.sequence = 0;
         let mut command = Vec::with_capacity(statement.len() + 1);
         command.push(0x03);
         command.extend_from_slice(statement.as_bytes());
         self.send(&command).await?;
         let first = self.packet().await?;
-        let columns = match self.checked(first)? {
-            [0x00, ..] if width == 0 => return Ok(false),
+        let columns = match self.answer(first)? {
+            [0x00, ..] if width == 0 => {
+                self.busy = false;
+                return Ok(false);
+            }
             packet => length(packet).filter(|&(_, used)| used == packet.len()).map(|(columns, _)| columns),
         };
         if columns != Some(width) || width == 0 {
@@ -227,10 +248,10 @@ impl Wire {
         }
         for _ in 0..width {
             let column = self.packet().await?;
-            self.checked(column)?;
+            self.answer(column)?;
         }
         let end = self.packet().await?;
-        if is_end(self.checked(end)?) { Ok(true) } else { Err(unexpected()) }
+        if is_end(self.answer(end)?) { Ok(true) } else { Err(unexpected()) }
     }
 
     /// Adds the next row to `block`; false: there is none.
@@ -239,8 +260,9 @@ impl Wire {
             Some(range) => range,
             None => self.packet().await?,
         };
-        let packet = self.checked(range)?;
+        let packet = self.answer(range)?;
         if is_end(packet) {
+            self.busy = false;
             return Ok(false);
         }
         if take_row(packet, block) { Ok(true) } else { Err(unexpected()) }
@@ -250,6 +272,14 @@ impl Wire {
     fn checked(&self, range: Range<usize>) -> Result<&[u8]> {
         let packet = &self.buffer[range];
         if packet.first() == Some(&0xFF) { Err(server_error(packet)) } else { Ok(packet) }
+    }
+
+    /// As [`checked`](Self::checked), while an answer is read: the server's error ends it.
+    fn answer(&mut self, range: Range<usize>) -> Result<&[u8]> {
+        if self.buffer.get(range.start) == Some(&0xFF) && !range.is_empty() {
+            self.busy = false;
+        }
+        self.checked(range)
     }
 
     /// The next packet's place, where all of it is here already.

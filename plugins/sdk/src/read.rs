@@ -190,3 +190,24 @@ pub trait Reader: Send {
     /// The newest rows by key, at most `limit`, every column as text by name; for people to look at.
     async fn latest(&mut self, table: &TableId, limit: u32) -> Result<Vec<Vec<(String, Option<String>)>>>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_appended_block_keeps_its_cells_and_its_nulls() {
+        let mut block = RowBlock::new(2);
+        let mut other = RowBlock::new(2);
+        for cell in [Some("a"), None] {
+            block.push(cell.map(str::as_bytes));
+        }
+        for cell in [None, Some(""), Some("bc"), None] {
+            other.push(cell.map(str::as_bytes));
+        }
+        block.append(&other);
+        block.append(&RowBlock::new(2));
+        let cells: Vec<_> = (0..block.rows()).flat_map(|row| [block.cell(row, 0), block.cell(row, 1)]).collect();
+        assert_eq!(cells, [Some(&b"a"[..]), None, None, Some(&b""[..]), Some(&b"bc"[..]), None]);
+    }
+}
