@@ -7,13 +7,13 @@ use plumbline_sdk::{Error, ErrorKind, Result};
 use crate::config::{MysqlConfig, SslMode};
 
 /// The session that every reader and the oracle of the type rules rely on: UTC, utf8mb4, CHAR without padding, invisible keys shown.
-const SESSION: [&str; 3] = [
+pub(crate) const SESSION: [&str; 3] = [
     "SET NAMES utf8mb4",
     "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', net_write_timeout = 3600, net_read_timeout = 3600, wait_timeout = 86400",
     "SET SESSION information_schema_stats_expiry = 0",
 ];
 /// Known since MySQL 8.0.30.
-const SHOW_INVISIBLE_KEYS: &str = "SET SESSION show_gipk_in_create_table_and_information_schema = ON";
+pub(crate) const SHOW_INVISIBLE_KEYS: &str = "SET SESSION show_gipk_in_create_table_and_information_schema = ON";
 
 /// Opens a connection with the session that readers rely on.
 pub async fn connect(config: &MysqlConfig) -> Result<Conn> {

@@ -14,6 +14,7 @@ mod log;
 pub mod preflight;
 pub mod reader;
 pub mod sql;
+mod wire;
 
 pub use binlog::MysqlBinlog;
 pub use config::{BinlogConfig, DiscoveryConfig, MysqlConfig, SslMode};

@@ -8,29 +8,38 @@ use plumbline_sdk::gtid::GtidSet;
 use plumbline_sdk::read::BlockSink;
 use plumbline_sdk::{Error, KeyRange, Position, ReadPlan, Reader, Result, RowBlock, SideTable, TableId, View};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::MysqlConfig;
-use crate::connect::{connect, error};
+use crate::connect::{SESSION, SHOW_INVISIBLE_KEYS, connect, error};
 use crate::discovery::{Watch, tables};
 use crate::log::{end_of_log, gtid_executed};
 use crate::sql;
+use crate::wire::Wire;
 
 /// A block is handed over when it holds about this much.
 const BLOCK: usize = 256 * 1024;
+/// The server's name as positions know it, and what tells it from others that may stand behind the same address.
+const NAMES: &str = "SELECT @@server_uuid, @@hostname, @@port, @@server_id";
+const NAMED: usize = 4;
+/// How long the second connection may take, with the first one just made.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Keys in one look-up statement.
 const KEYS: usize = 1_000;
 
-/// Reads MySQL in consistent views. Owns its connection, and never writes.
+/// Reads MySQL in consistent views. Owns its connections, and never writes.
 pub struct MysqlReader {
     config: MysqlConfig,
     conn: Option<Conn>,
+    /// Where the view is and its rows are read; None: the driver's connection serves for that too.
+    wire: Option<Wire>,
     server: String,
 }
 
 impl MysqlReader {
     /// A reader that is not connected yet.
     pub fn new(config: MysqlConfig) -> Self {
-        Self { config, conn: None, server: String::new() }
+        Self { config, conn: None, wire: None, server: String::new() }
     }
 
     fn conn(&mut self) -> Result<&mut Conn> {
@@ -41,7 +50,51 @@ impl MysqlReader {
         error(&self.config, doing, cause)
     }
 
+    /// Runs a statement of the view and gathers its rows.
+    async fn gather(&mut self, doing: &str, statement: &str, width: usize) -> Result<RowBlock> {
+        let Some(wire) = self.wire.as_mut() else {
+            let config = self.config.clone();
+            let rows: Vec<Row> = self.conn()?.query(statement).await.map_err(|cause| error(&config, doing, cause))?;
+            let mut block = RowBlock::new(width);
+            for row in rows {
+                push(&mut block, row);
+            }
+            return Ok(block);
+        };
+        match wire.gather(statement, width).await {
+            Ok(block) => Ok(block),
+            Err(cause) => Err(self.lost(doing, cause)),
+        }
+    }
+
+    /// What a failure of the wire is. Where the server did not say it, the view is gone: then both connections go, so that nothing is read
+    /// beside a view.
+    fn lost(&mut self, doing: &str, cause: mysql_async::Error) -> Error {
+        if !matches!(cause, mysql_async::Error::Server(_)) {
+            self.forget();
+        }
+        self.said(doing, cause)
+    }
+
+    fn forget(&mut self) {
+        self.wire = None;
+        self.conn = None;
+    }
+
     async fn fill(&mut self, statement: String, width: usize, out: &mut dyn BlockSink) -> Result<()> {
+        let Some(wire) = self.wire.as_mut() else { return self.fill_by_driver(statement, width, out).await };
+        match wire.rows(&statement, width, BLOCK, out).await {
+            Ok(Ok(())) => Ok(()),
+            // The rest of the result would have to be read: a new connection is cheaper.
+            Ok(Err(stopped)) => {
+                self.forget();
+                Err(stopped)
+            }
+            Err(cause) => Err(self.lost("rows could not be read", cause)),
+        }
+    }
+
+    async fn fill_by_driver(&mut self, statement: String, width: usize, out: &mut dyn BlockSink) -> Result<()> {
         let config = self.config.clone();
         let said = |cause| error(&config, "rows could not be read", cause);
         let conn = self.conn()?;
@@ -76,6 +129,33 @@ impl MysqlReader {
     }
 }
 
+/// A wire to the server that has these names; None, where it cannot be had.
+async fn wire(config: &MysqlConfig, names: &RowBlock) -> Option<Wire> {
+    let named = |block: &RowBlock| (block.rows() > 0).then(|| (0..NAMED).map(|i| block.cell(0, i).map(<[u8]>::to_vec)).collect::<Vec<_>>());
+    let opened = async {
+        let mut wire = Wire::connect(config, &SESSION).await?;
+        if let Err(cause) = wire.run(SHOW_INVISIBLE_KEYS).await
+            && !matches!(cause, mysql_async::Error::Server(_))
+        {
+            return Err(cause);
+        }
+        let same = named(names).is_some() && named(&wire.gather(NAMES, NAMED).await?) == named(names);
+        Ok(same.then_some(wire))
+    };
+    match tokio::time::timeout(PATIENCE, opened).await {
+        Ok(Ok(Some(wire))) => Some(wire),
+        Ok(Ok(None)) => {
+            tracing::debug!("two connections to MySQL came to two servers: the reader keeps to one connection");
+            None
+        }
+        Ok(Err(cause)) => {
+            tracing::debug!(%cause, "the reader of MySQL keeps to the driver's connection");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 /// The text protocol gives every cell as bytes.
 fn push(block: &mut RowBlock, row: Row) {
     for value in row.unwrap_raw() {
@@ -91,11 +171,16 @@ fn push(block: &mut RowBlock, row: Row) {
 #[async_trait]
 impl Reader for MysqlReader {
     async fn connect(&mut self) -> Result<()> {
-        self.conn = None;
+        self.forget();
         let mut conn = connect(&self.config).await?;
-        let server: Option<String> = conn.query_first("SELECT @@server_uuid").await.map_err(|cause| self.said("the server's name could not be read", cause))?;
-        self.server = server.unwrap_or_default();
+        let names: Option<Row> = conn.query_first(NAMES).await.map_err(|cause| self.said("the server's name could not be read", cause))?;
+        let mut block = RowBlock::new(NAMED);
+        if let Some(names) = names {
+            push(&mut block, names);
+            self.server = block.cell(0, 0).map(|server| String::from_utf8_lossy(server).into_owned()).unwrap_or_default();
+        }
         self.conn = Some(conn);
+        self.wire = wire(&self.config, &block).await;
         Ok(())
     }
 
@@ -110,38 +195,35 @@ impl Reader for MysqlReader {
             self.connect().await?;
         }
         let (config, server) = (self.config.clone(), self.server.clone());
-        let conn = self.conn()?;
         // L before the view, H after it: everything in gtid_executed is visible, everything visible is in the log.
-        let executed = gtid_executed(conn, &config).await?;
-        conn.query_drop("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.map_err(|cause| error(&config, "a view could not be opened", cause))?;
-        conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await.map_err(|cause| error(&config, "a view could not be opened", cause))?;
-        let end = end_of_log(conn, &config).await?;
+        let executed = gtid_executed(self.conn()?, &config).await?;
+        for statement in ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"] {
+            self.gather("a view could not be opened", statement, 0).await?;
+        }
+        let end = end_of_log(self.conn()?, &config).await?;
         let low = executed.map(|gtids: GtidSet| Position { server, gtids: Some(gtids), ..Position::default() });
         Ok(View { low, high: end.map(|(_, at)| at) })
     }
 
     async fn end(&mut self) -> Result<()> {
-        let config = self.config.clone();
-        match self.conn.as_mut() {
-            Some(conn) => conn.query_drop("COMMIT").await.map_err(|cause| error(&config, "a view could not be closed", cause)),
-            None => Ok(()),
+        if self.conn.is_some() {
+            self.gather("a view could not be closed", "COMMIT", 0).await?;
         }
+        Ok(())
     }
 
     async fn count(&mut self, table: &TableId) -> Result<u64> {
-        let config = self.config.clone();
         let statement = format!("SELECT COUNT(*) FROM {}", sql::table(table));
-        let count: Option<u64> = self.conn()?.query_first(statement).await.map_err(|cause| error(&config, &format!("`{table}` could not be counted"), cause))?;
-        Ok(count.unwrap_or(0))
+        let counted = self.gather(&format!("`{table}` could not be counted"), &statement, 1).await?;
+        let count = (counted.rows() > 0).then(|| counted.cell(0, 0)).flatten().and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
+        count.ok_or_else(|| Error::fatal(format!("MySQL's number of rows of `{table}` is no number")))
     }
 
     async fn bound(&mut self, plan: &ReadPlan, after: Option<&[String]>, rows: u64) -> Result<Option<Vec<String>>> {
-        let config = self.config.clone();
-        let statement = sql::bound(plan, after, rows)?;
-        let row: Option<Row> = self.conn()?.query_first(statement).await.map_err(|cause| error(&config, "a key bound could not be read", cause))?;
-        let Some(row) = row else { return Ok(None) };
-        let mut block = RowBlock::new(plan.key);
-        push(&mut block, row);
+        let block = self.gather("a key bound could not be read", &sql::bound(plan, after, rows)?, plan.key).await?;
+        if block.rows() == 0 {
+            return Ok(None);
+        }
         (0..plan.key)
             .map(|i| {
                 let rule = &plan.columns[i].rule;
@@ -159,16 +241,12 @@ impl Reader for MysqlReader {
     }
 
     async fn rows_by_key(&mut self, plan: &ReadPlan, keys: &RowBlock) -> Result<RowBlock> {
-        let config = self.config.clone();
         let mut found = RowBlock::new(plan.columns.len());
         let mut from = 0;
         while from < keys.rows() {
             let upto = (from + KEYS).min(keys.rows());
-            let statement = sql::rows_by_key(plan, keys, from, upto)?;
-            let rows: Vec<Row> = self.conn()?.query(statement).await.map_err(|cause| error(&config, "rows could not be looked up", cause))?;
-            for row in rows {
-                push(&mut found, row);
-            }
+            let part = self.gather("rows could not be looked up", &sql::rows_by_key(plan, keys, from, upto)?, plan.columns.len()).await?;
+            found.append(&part);
             from = upto;
         }
         if sql::needs_recheck(plan) { recheck(plan, keys, found) } else { Ok(found) }

@@ -137,6 +137,23 @@ async fn copy_blocks(connection: &mut PgConnection, pulse: Option<&Pulse>, state
     Ok(())
 }
 
+/// Asks for a plan that suits a long ordered stream, until the view ends: one process, and nothing compiled for it. Where the planner has no
+/// statistics of the key it takes the rows to lie in any order, and sorts them; a table that was just copied lies in the order of its key.
+async fn plan_stream(connection: &mut PgConnection, table: &TableId, key: &str) -> Result<()> {
+    sqlx::query(
+        "SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', true), pg_catalog.set_config('jit', 'off', true),
+                pg_catalog.set_config('enable_sort', CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_stats WHERE schemaname = $1 AND tablename = $2 AND attname = $3)
+                    THEN pg_catalog.current_setting('enable_sort') ELSE 'off' END, true)",
+    )
+    .bind(&*table.schema)
+    .bind(&*table.table)
+    .bind(key)
+    .execute(connection)
+    .await
+    .doing("preparing to read")
+    .map(|_| ())
+}
+
 /// Gathers a bounded read into one block.
 struct Gather(RowBlock);
 
@@ -249,6 +266,13 @@ impl Reader for PostgresReader {
 
     async fn rows(&mut self, plan: &ReadPlan, range: &KeyRange, limit: Option<u64>, out: &mut dyn BlockSink) -> Result<()> {
         let catalog = self.table(&plan.table).await?;
+        if let Some(key) = plan.columns[..plan.key].first() {
+            let planned = plan_stream(self.connection()?, &plan.table, &key.name).await;
+            if planned.is_err() {
+                self.connection = None;
+            }
+            planned?;
+        }
         self.copy(&sql::rows(&catalog, plan, range, limit), &plan.table, plan.columns.len(), out).await
     }
 

@@ -136,6 +136,12 @@ impl RowBlock {
         write(&mut self.cells);
         self.ends.push(self.cells.len() as u32 & !NULL_BIT);
     }
+    /// Adds all rows of another block of the same width.
+    pub fn append(&mut self, other: &Self) {
+        let start = self.cells.len() as u32;
+        self.cells.extend_from_slice(&other.cells);
+        self.ends.extend(other.ends.iter().map(|end| (start + (end & !NULL_BIT)) | (end & NULL_BIT)));
+    }
     /// The cell of column `column` in row `row`; None: NULL.
     pub fn cell(&self, row: usize, column: usize) -> Option<&[u8]> {
         let i = row * self.width + column;
@@ -183,4 +189,25 @@ pub trait Reader: Send {
     async fn rows_by_key(&mut self, plan: &ReadPlan, keys: &RowBlock) -> Result<RowBlock>;
     /// The newest rows by key, at most `limit`, every column as text by name; for people to look at.
     async fn latest(&mut self, table: &TableId, limit: u32) -> Result<Vec<Vec<(String, Option<String>)>>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_appended_block_keeps_its_cells_and_its_nulls() {
+        let mut block = RowBlock::new(2);
+        let mut other = RowBlock::new(2);
+        for cell in [Some("a"), None] {
+            block.push(cell.map(str::as_bytes));
+        }
+        for cell in [None, Some(""), Some("bc"), None] {
+            other.push(cell.map(str::as_bytes));
+        }
+        block.append(&other);
+        block.append(&RowBlock::new(2));
+        let cells: Vec<_> = (0..block.rows()).flat_map(|row| [block.cell(row, 0), block.cell(row, 1)]).collect();
+        assert_eq!(cells, [Some(&b"a"[..]), None, None, Some(&b""[..]), Some(&b"bc"[..]), None]);
+    }
 }

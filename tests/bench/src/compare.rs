@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use plumbline_tests::agent::{self, Agent};
 use plumbline_tests::servers::{Mysql, Pair, Postgres};
 
-use crate::machine::{median, run};
+use crate::machine::{Ran, cpu_of, median, run};
 use crate::stream::make;
 
 /// `compare --json` of equal tables; with `--reladiff` the same tables by it, in turn.
@@ -34,10 +34,10 @@ pub async fn compare(rows: u64, runs: u64, reladiff: Option<String>) {
     let (mut ours, mut theirs, mut peak) = (Vec::new(), Vec::new(), 0.0_f64);
     for round in 0..=runs {
         let environment = copier.environment();
-        let ran = tokio::task::block_in_place(|| run(&mut agent::command(&environment, &["compare", "--json"])));
+        let ran = tokio::task::block_in_place(|| measured("ours", &pair, &mut agent::command(&environment, &["compare", "--json"])));
         assert_eq!(ran.code, Some(0), "the tables are equal: {}", ran.output);
         peak = peak.max(ran.peak_mib);
-        let other = reladiff.as_ref().map(|program| tokio::task::block_in_place(|| run(&mut peer(program, &pair))));
+        let other = reladiff.as_ref().map(|program| tokio::task::block_in_place(|| measured("reladiff", &pair, &mut peer(program, &pair))));
         if let Some(other) = &other {
             assert_eq!(other.output.trim(), "", "reladiff finds nothing");
         }
@@ -53,6 +53,18 @@ pub async fn compare(rows: u64, runs: u64, reladiff: Option<String>) {
         let peer = median(theirs);
         println!("reladiff: {peer:.2} s, ratio ours/reladiff {:.2}", mine / peer);
     }
+}
+
+/// Runs a command and tells whose processor seconds it took.
+fn measured(name: &str, pair: &Pair, command: &mut Command) -> Ran {
+    let servers = || [pair.mysql_port, pair.postgres_port].map(|port| cpu_of(&format!("port={port}")));
+    let before = servers();
+    let ran = run(command);
+    // A session's process ends a moment after its client.
+    std::thread::sleep(Duration::from_millis(200));
+    let [mysql, postgres] = servers();
+    println!("{name}: {:.2} s; processor seconds: itself {:.2}, mysqld {:.2}, postgres {:.2}", ran.wall.as_secs_f64(), ran.cpu, mysql - before[0], postgres - before[1]);
+    ran
 }
 
 fn peer(program: &str, pair: &Pair) -> Command {
