@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use plumbline_sdk::pattern::matches;
 use plumbline_sdk::{Batch, Column, Event, Plugin, Position, Result, Source, TableId, TableSchema};
 use tokio::sync::Notify;
 
@@ -74,23 +75,6 @@ const RULES: [(&str, &[&str]); 3] = [
     ("temporary", &["tmp_*", "temp_*", "*_tmp", "*_temp", "#sql*"]),
     ("online schema change", &["_*_gho", "_*_ghc", "_*_del", "_*_new", "_*_old"]),
 ];
-
-/// Whether `pattern` (with `*` for any letters) is `name`.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let mut parts = parts.peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.is_empty()
-}
 
 const COLUMNS: &str = "SELECT c.TABLE_NAME, c.COLUMN_NAME, c.COLUMN_TYPE, c.IS_NULLABLE, c.EXTRA, c.CHARACTER_SET_NAME \
      FROM information_schema.COLUMNS c JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \

@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod finding;
 pub mod gtid;
+pub mod pattern;
 pub mod plugin;
 pub mod position;
 pub mod read;
