@@ -14,6 +14,20 @@ pub struct Date {
 }
 
 impl Date {
+    /// The date of a day since the Unix epoch (Howard Hinnant's `civil_from_days`); year 0 where it is outside of 0 to 65535.
+    #[inline]
+    pub fn of_day(days: i64) -> Self {
+        let shifted = days + 719_468;
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        Self { year: u16::try_from(year).unwrap_or(0), month: u8::try_from(month).unwrap_or(0), day: u8::try_from(day).unwrap_or(0) }
+    }
     /// Whether this is not a day of a calendar: `0000-00-00`, or month or day is 0.
     pub fn is_zero(&self) -> bool {
         self.month == 0 || self.day == 0

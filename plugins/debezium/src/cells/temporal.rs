@@ -25,7 +25,7 @@ pub(super) fn year(raw: Raw<'_>) -> Result<i64, &'static str> {
 pub(super) fn date(raw: Raw<'_>) -> Result<Date, &'static str> {
     const WHY: &str = "what is no date from year 0 to 9999";
     match raw {
-        Raw::Number(text) => text.parse().ok().filter(|days| DAYS.contains(days)).map(civil).ok_or(WHY),
+        Raw::Number(text) => text.parse().ok().filter(|days| DAYS.contains(days)).map(Date::of_day).ok_or(WHY),
         Raw::Text(text) => {
             let (date, rest) = iso_date(text).ok_or(WHY)?;
             if matches!(rest, "" | "Z") { Ok(date) } else { Err(WHY) }
@@ -105,7 +105,7 @@ fn of_micros(micros: i64) -> Option<DateTime> {
     }
     let seconds = rest / 1_000_000;
     Some(DateTime {
-        date: civil(days),
+        date: Date::of_day(days),
         hour: u8::try_from(seconds / 3600).ok()?,
         minute: u8::try_from(seconds / 60 % 60).ok()?,
         second: u8::try_from(seconds % 60).ok()?,
@@ -116,20 +116,6 @@ fn of_micros(micros: i64) -> Option<DateTime> {
 fn to_micros(at: DateTime) -> Option<i64> {
     let seconds = i64::from(at.hour) * 3600 + i64::from(at.minute) * 60 + i64::from(at.second);
     Some(days(at.date)? * DAY_MICROS + seconds * 1_000_000 + i64::from(at.micros))
-}
-
-/// The date of a day since the epoch (Howard Hinnant's `civil_from_days`).
-fn civil(days: i64) -> Date {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    Date { year: u16::try_from(year).unwrap_or(0), month: u8::try_from(month).unwrap_or(0), day: u8::try_from(day).unwrap_or(0) }
 }
 
 /// The day since the epoch of a date of the calendar.

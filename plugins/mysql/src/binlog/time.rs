@@ -54,20 +54,11 @@ pub fn timestamp(bytes: &mut Bytes<'_>, fsp: u8) -> Result<DateTime, Malformed> 
     Ok(civil(seconds, micros))
 }
 
-/// Civil UTC of seconds since the epoch (Howard Hinnant's `civil_from_days`).
+/// Civil UTC of seconds since the epoch; four bytes hold them.
 fn civil(seconds: u64, micros: u32) -> DateTime {
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (day, time) = (seconds / 86_400, seconds % 86_400);
     DateTime {
-        date: Date { year: year as u16, month: month as u8, day: day as u8 },
+        date: Date::of_day(day as i64),
         hour: (time / 3600) as u8,
         minute: (time / 60 % 60) as u8,
         second: (time % 60) as u8,
