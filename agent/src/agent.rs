@@ -199,6 +199,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         occurrences: Arc::clone(&occurrences),
         readers: Arc::clone(&readers),
         validator: builtin::validator()?,
+        sink: builtin::other_sink(&config)?,
         policy: CheckPolicy {
             interval: config.checks.interval.0,
             settle: config.checks.settle.0,

@@ -6,20 +6,22 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
-use plumbline_debezium::{Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals};
+use plumbline_debezium::{Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace};
 use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
 use plumbline_postgres::{
     ApplierConfig, ComparerConfig, PostgresApplier, PostgresComparer, PostgresConfig, PostgresReader, PreflightOptions, ReaderConfig,
 };
-use plumbline_sdk::{Applier, Error, Health, History, Plugin, Reader, Result, Source, TableId, TableSchema, Validator};
+use plumbline_sdk::{Applier, Error, Health, History, Plugin, Position, Reader, Result, Source, TableId, TableSchema, Validator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::checks::Readers;
 use crate::config::Config;
 use crate::connectors::ConnectorCare;
 use crate::source_log::LogLook;
+use crate::validation::fence::OtherSink;
 
 /// A compiled-in plugin: name, kind, one sentence.
 pub struct BuiltIn {
@@ -218,11 +220,34 @@ pub fn source(config: &Config, schemas: Schemas) -> Result<SourceParts> {
     let discovery = Box::new(Discovery::with_watch(discovery, Arc::clone(&watch)));
     if config.has_kafka() {
         let kafka = kafka_config(config)?;
-        let connector = connector(config, &kafka)?;
-        return Ok(SourceParts { finder, discovery, stream: Box::new(KafkaCdc::new(kafka, schemas)?), component: "kafka", connector });
+        let (stored_in, stored) = watch::channel(None);
+        let connector = connector(config, &kafka, stored_in)?;
+        let stream = KafkaCdc::new(kafka, schemas)?.told_by(stored);
+        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", connector });
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
     Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", connector: None })
+}
+
+/// The offsets of whoever writes the target from the topics that we read. None where changes do not come by Kafka, or where nobody could tell
+/// through which place of the binlog the topics were read: then time settles differences.
+pub fn other_sink(config: &Config) -> Result<Option<Arc<dyn OtherSink>>> {
+    if config.apply || !config.has_kafka() || config.connect.url.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(KafkaSink(SinkOffsets::new(kafka_config(config)?, &config.connect.url, &config.kafka.sink_group)?))))
+}
+
+struct KafkaSink(SinkOffsets);
+
+#[async_trait]
+impl OtherSink for KafkaSink {
+    async fn applied(&self, table: &TableId) -> Result<Option<(String, Position)>> {
+        self.0.applied(table).await
+    }
+    async fn end(&self, table: &TableId) -> Result<Position> {
+        self.0.end(table).await
+    }
 }
 
 /// What the topics' names begin with.
@@ -250,7 +275,7 @@ fn kafka_config(config: &Config) -> Result<KafkaConfig> {
 }
 
 /// The care for the Debezium connector, where Kafka Connect is named.
-fn connector(config: &Config, kafka: &KafkaConfig) -> Result<Option<Box<dyn ConnectorCare>>> {
+fn connector(config: &Config, kafka: &KafkaConfig, stored: watch::Sender<Option<StoredPlace>>) -> Result<Option<Box<dyn ConnectorCare>>> {
     let (settings, mysql) = (&config.connect, &config.mysql);
     if settings.url.is_empty() {
         return Ok(None);
@@ -266,20 +291,33 @@ fn connector(config: &Config, kafka: &KafkaConfig) -> Result<Option<Box<dyn Conn
         user: or(&settings.mysql_user, &mysql.user),
         password: if settings.mysql_user.is_empty() { mysql.password.clone() } else { settings.mysql_password.clone() },
         database: mysql.database.clone(),
+        schemas: settings.schemas,
         ..ConnectorConfig::default()
     };
-    Ok(Some(Box::new(DebeziumCare(Connector::new(connector, Box::new(KafkaSignals::new(kafka.clone())))?))))
+    let connector = Connector::new(connector, Box::new(KafkaSignals::new(kafka.clone())))?;
+    Ok(Some(Box::new(DebeziumCare { connector, stored })))
 }
 
-struct DebeziumCare(Connector);
+struct DebeziumCare {
+    connector: Connector,
+    /// Tells the stream what Connect has stored.
+    stored: watch::Sender<Option<StoredPlace>>,
+}
 
 #[async_trait]
 impl ConnectorCare for DebeziumCare {
     async fn care(&mut self, tables: &BTreeSet<TableId>) -> Result<Health> {
-        self.0.care(tables, Instant::now()).await
+        let health = self.connector.care(tables, Instant::now()).await;
+        let stored = self.connector.stored().filter(|_| health.is_ok()).cloned();
+        self.stored.send_if_modified(|known| {
+            let moved = *known != stored;
+            *known = stored;
+            moved
+        });
+        health
     }
     fn shown(&self) -> Option<Value> {
-        serde_json::to_value(self.0.shown()?).ok()
+        serde_json::to_value(self.connector.shown()?).ok()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::occurrences::Occurrences;
 use crate::pipeline::{Order, set_health};
 use crate::shared::{Check, Shared, TableReport};
 use crate::state::{CheckProgress, Partner, TableState, Unverified};
+use crate::validation::fence::OtherSink;
 use crate::validation::{self, Comparison, Fence, Options, Plan};
 
 /// The name of the validator that compares canonical forms.
@@ -25,8 +26,11 @@ const TICK: Duration = Duration::from_millis(200);
 /// A table whose check could not look is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 
+/// Readers of the source and of the target.
+pub type Sides = (Box<dyn Reader>, Box<dyn Reader>);
+
 /// Makes readers of both sides.
-pub type Readers = Arc<dyn Fn() -> Result<(Box<dyn Reader>, Box<dyn Reader>)> + Send + Sync>;
+pub type Readers = Arc<dyn Fn() -> Result<Sides> + Send + Sync>;
 
 /// How checks are run.
 #[derive(Debug, Clone)]
@@ -51,6 +55,7 @@ pub struct Checker {
     occurrences: Arc<Occurrences>,
     readers: Readers,
     validator: Box<dyn Validator>,
+    sink: Option<Arc<dyn OtherSink>>,
     policy: CheckPolicy,
     agenda: Agenda,
     news: mpsc::Sender<Vec<Event>>,
@@ -77,6 +82,8 @@ pub struct CheckerParts {
     pub readers: Readers,
     /// Judges pairs.
     pub validator: Box<dyn Validator>,
+    /// Who writes the target from the topics that we read, where that is somebody else.
+    pub sink: Option<Arc<dyn OtherSink>>,
     /// How.
     pub policy: CheckPolicy,
     /// What is to be looked at, in order.
@@ -97,6 +104,7 @@ impl Checker {
             occurrences: parts.occurrences,
             readers: parts.readers,
             validator: parts.validator,
+            sink: parts.sink,
             policy: parts.policy,
             agenda: parts.agenda,
             news: parts.news,
@@ -467,7 +475,11 @@ impl Checker {
         };
         let suspects = |rows: u64| self.occurrences.suspects(&job.table, rows);
         suspects(0);
-        let fence = if self.policy.applies { Fence::Stream(Arc::clone(&self.shared)) } else { Fence::Time(self.policy.settle) };
+        let fence = match &self.sink {
+            _ if self.policy.applies => Fence::Stream(Arc::clone(&self.shared)),
+            Some(sink) => Fence::Sink { shared: Arc::clone(&self.shared), sink: Arc::clone(sink), settle: self.policy.settle },
+            None => Fence::Time(self.policy.settle),
+        };
         let mut run = Comparison {
             source: &mut self.source,
             target: &mut self.target,

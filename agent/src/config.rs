@@ -97,6 +97,7 @@ pub struct KafkaSettings {
     pub sasl_username: String,
     pub sasl_password: Secret,
     pub properties: Vec<String>,
+    pub sink_group: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -109,6 +110,7 @@ pub struct ConnectSettings {
     pub mysql_user: String,
     pub mysql_password: Secret,
     pub bootstrap_servers: String,
+    pub schemas: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

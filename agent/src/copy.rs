@@ -65,7 +65,7 @@ enum Request {
 
 enum Answer {
     Counted(u64),
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     Lent(Box<dyn Reader>),
     Failed(Error),
 }
@@ -134,7 +134,7 @@ impl Copier {
                         rows => (CHUNK_BYTES * rows / chunk.bytes.max(1)).clamp(500, MOST_ROWS),
                     };
                 }
-                self.waiting = Some(chunk);
+                self.waiting = Some(*chunk);
             }
             Answer::Counted(rows) => {
                 if let Some(current) = &mut self.current {
@@ -453,7 +453,7 @@ async fn read(mut reader: Box<dyn Reader>, mut requests: mpsc::Receiver<Request>
         }
         let answer = match request {
             Request::Count(table) => count_in_view(&mut *reader, &table).await.map(|(_, rows)| Answer::Counted(rows)),
-            Request::Chunk { schema, plan, next, limit } => read_chunk(&mut *reader, schema, plan, next, limit).await.map(Answer::Chunk),
+            Request::Chunk { schema, plan, next, limit } => read_chunk(&mut *reader, schema, plan, next, limit).await.map(|chunk| Answer::Chunk(Box::new(chunk))),
             Request::Lend => {
                 if answers.send(Answer::Lent(reader)).await.is_err() {
                     return;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use plumbline_sdk::{Error, ErrorKind, Reader, Result, TableId};
+use plumbline_sdk::{Error, ErrorKind, Result, TableId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::builtin::Finder;
 use crate::agenda::CheckOrder;
-use crate::checks::Readers;
+use crate::builtin::Finder;
+use crate::checks::{Readers, Sides};
 use crate::pipeline::Order;
 use crate::shared::{AddTableError, AddedTable, Command, Discovered, Latest, Shared};
 use crate::state::Partner;
@@ -34,7 +34,7 @@ impl Desk {
     /// Runs until told to stop.
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
-        let mut sides: Option<(Box<dyn Reader>, Box<dyn Reader>)> = None;
+        let mut sides: Option<Sides> = None;
         loop {
             let command = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -47,7 +47,7 @@ impl Desk {
         }
     }
 
-    async fn answer(&mut self, command: Command, sides: &mut Option<(Box<dyn Reader>, Box<dyn Reader>)>) {
+    async fn answer(&mut self, command: Command, sides: &mut Option<Sides>) {
         match command {
             Command::Discover { reply } => {
                 let _ = reply.send(self.discover(sides).await);
@@ -82,7 +82,7 @@ impl Desk {
         }
     }
 
-    async fn connected<'a>(&self, sides: &'a mut Option<(Box<dyn Reader>, Box<dyn Reader>)>) -> Result<&'a mut (Box<dyn Reader>, Box<dyn Reader>)> {
+    async fn connected<'a>(&self, sides: &'a mut Option<Sides>) -> Result<&'a mut Sides> {
         if sides.is_none() {
             let (mut source, mut target) = (self.readers)()?;
             source.connect().await?;
@@ -92,7 +92,7 @@ impl Desk {
         sides.as_mut().ok_or_else(|| Error::disconnected("no reader"))
     }
 
-    async fn discover(&mut self, sides: &mut Option<(Box<dyn Reader>, Box<dyn Reader>)>) -> Result<Discovered> {
+    async fn discover(&mut self, sides: &mut Option<Sides>) -> Result<Discovered> {
         let source = self.finder.tables().await?;
         let (_, target) = self.connected(sides).await?;
         let found = target.tables().await;
@@ -139,7 +139,7 @@ impl Desk {
         }
     }
 
-    async fn latest(&self, table: &TableId, limit: u32, sides: &mut Option<(Box<dyn Reader>, Box<dyn Reader>)>) -> Result<Latest> {
+    async fn latest(&self, table: &TableId, limit: u32, sides: &mut Option<Sides>) -> Result<Latest> {
         let partner = match self.shared.picture().state.tables.get(table) {
             Some(state) => match &state.partner {
                 Partner::Table(target) => Some(target.id.clone()),

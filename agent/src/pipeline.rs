@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering as Atomic;
 use std::time::{Duration, Instant};
 
 use plumbline_sdk::plugin::LogEntry;
+use plumbline_sdk::position::Partitions;
 use plumbline_sdk::{Applier, Batch, Error, ErrorKind, Event, Health, HealthState, History, Position, Result, Sink, Source, TableId};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -54,7 +55,7 @@ pub struct Line {
 }
 
 enum Next {
-    Batch(Batch),
+    Batch(Box<Batch>),
     News(Vec<Event>),
     Order(Order),
     Chunk,
@@ -72,10 +73,10 @@ impl Line {
                 Some(order) = self.orders.recv() => Next::Order(order),
                 Some(news) = self.news.recv() => Next::News(news),
                 () = ready(&mut self.copier, &self.shared) => Next::Chunk,
-                batch = self.stream.recv() => batch.map_or(Next::Stop, Next::Batch),
+                batch = self.stream.recv() => batch.map_or(Next::Stop, |batch| Next::Batch(Box::new(batch))),
             };
             match next {
-                Next::Batch(batch) => self.pass(batch).await?,
+                Next::Batch(batch) => self.pass(*batch).await?,
                 Next::News(events) => self.tell(events).await?,
                 Next::Order(order) => self.obey(order).await,
                 Next::Chunk => self.copy().await?,
@@ -106,8 +107,15 @@ impl Line {
         let received = clock::now_micros();
         let number = {
             let mut picture = self.shared.picture();
-            if picture.state.received.is_none() && batch.transactions.is_empty() && batch.position.is_some() {
-                picture.window.restart(batch.position.clone());
+            if picture.state.received.is_none()
+                && let Some(position) = &batch.position
+            {
+                if position.partitions.is_some() {
+                    // Another log is read from its beginning: the window has all of it.
+                    picture.window.restart(Some(Position { partitions: Some(Partitions::default()), ..Position::default() }));
+                } else if batch.transactions.is_empty() {
+                    picture.window.restart(batch.position.clone());
+                }
             }
             // Into the window before any sink has it: whoever reads the target finds its events here.
             let number = picture.window.next();

@@ -306,8 +306,11 @@ pub struct ReportFinding {
     /// Cell values of both sides by column, only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, Vec<Option<String>>>>)]
-    pub values: Option<BTreeMap<String, (Option<String>, Option<String>)>>,
+    pub values: Option<BTreeMap<String, Cells>>,
 }
+
+/// A cell's text on the source and on the target; None: NULL.
+pub type Cells = (Option<String>, Option<String>);
 
 /// Through where a table was proved.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]

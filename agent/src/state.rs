@@ -477,7 +477,7 @@ impl State {
     /// Seconds between now and the commit of the newest transaction that every sink has, while changes wait; 0 when caught up.
     pub fn lag_seconds(&self, now_micros: i64) -> f64 {
         match (&self.received, &self.applied) {
-            (Some(received), Some(applied)) if received.at > applied.at => {
+            (Some(received), Some(applied)) if received.order(applied) == Some(std::cmp::Ordering::Greater) => {
                 self.applied_commit_micros.map_or(0.0, |commit| (now_micros - commit).max(0) as f64 / 1e6)
             }
             _ => 0.0,

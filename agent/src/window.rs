@@ -2,8 +2,9 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, Position, TableId, TransactionMark};
+use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, GtidSet, Position, TableId, TransactionMark, TxnId};
 
 /// Recent batches of the stream in order, oldest dropped first.
 #[derive(Debug)]
@@ -14,6 +15,11 @@ pub struct Window {
     next: u64,
     /// Where the line stood when the window began, or the position after the last dropped batch.
     floor: Option<Position>,
+    /// Of a log that is not the source's own (Kafka): the source's transactions in the batches that were dropped. Such a log's positions do not
+    /// say which they include.
+    dropped: GtidSet,
+    /// When the window began.
+    since: Instant,
     /// Where the stream stands: everything between `floor` and here is known.
     end: Option<Position>,
 }
@@ -21,7 +27,7 @@ pub struct Window {
 impl Window {
     /// A window that holds at most about `limit` bytes of rows.
     pub fn new(limit: usize) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, limit, next: 0, floor: None, end: None }
+        Self { batches: VecDeque::new(), bytes: 0, limit, next: 0, floor: None, dropped: GtidSet::default(), since: Instant::now(), end: None }
     }
 
     /// Starts at `position`: nothing before it is known. Called at every (re)connect of the source.
@@ -29,7 +35,14 @@ impl Window {
         self.batches.clear();
         self.bytes = 0;
         self.floor.clone_from(&position);
+        self.dropped = GtidSet::default();
+        self.since = Instant::now();
         self.end = position;
+    }
+
+    /// How long ago it began.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Whether everything that `position` includes has come by. After a start the target may be ahead of the stream, which then
@@ -53,6 +66,11 @@ impl Window {
         while self.bytes > self.limit && self.batches.len() > 1 {
             if let Some((_, batch, size)) = self.batches.pop_front() {
                 self.bytes -= size;
+                for mark in &batch.transactions {
+                    if let Some(TxnId::Gtid(gtid)) = &mark.origin {
+                        self.dropped.insert(gtid);
+                    }
+                }
                 if batch.position.is_some() {
                     self.floor.clone_from(&batch.position);
                 }
@@ -76,14 +94,21 @@ impl Window {
             .then(|| self.batches.iter().filter(|(number, _, _)| *number >= from).map(|(_, batch, _)| Arc::clone(batch)).collect())
     }
 
-    /// All batches, if every transaction after `low` is still here: what was dropped must be included in `low`.
+    /// All batches that are still here.
+    pub fn all(&self) -> Vec<Arc<Batch>> {
+        self.batches.iter().map(|(_, batch, _)| Arc::clone(batch)).collect()
+    }
+
+    /// All batches, if every transaction after `low` is still here: what was dropped must be included in `low`. Where changes come by another
+    /// log, `low` must be read a while after the window began ([`age`](Self::age)): what came before it is not known by name.
     pub fn after(&self, low: &Position) -> Option<Vec<Arc<Batch>>> {
         let covered = match (&self.floor, &low.gtids) {
             (None, _) => false,
+            (Some(floor), Some(low)) if floor.partitions.is_some() => self.dropped.is_subset(low),
             (Some(floor), Some(low)) => floor.gtids.as_ref().is_some_and(|floor| floor.is_subset(low)),
             (Some(floor), None) => floor.at <= low.at,
         };
-        covered.then(|| self.batches.iter().map(|(_, batch, _)| Arc::clone(batch)).collect())
+        covered.then(|| self.all())
     }
 
     /// What the stream added to the number of rows of `table` after `low`; None: not known any more, or the table was truncated.
@@ -145,15 +170,15 @@ fn size(change: &ChangeEvent) -> usize {
     128 + change.before.as_ref().map_or(0, plumbline_sdk::Row::size) + change.after.as_ref().map_or(0, plumbline_sdk::Row::size)
 }
 
-/// The events of `table` in these batches whose transaction is not in `low` and is in `upto`, in order, with their transaction.
+/// The events of `table` in these batches whose transaction is not in `low`, and is in `upto` where one is given, in order, with their transaction.
 pub fn events_between<'a>(
     batches: &'a [Arc<Batch>],
     table: &'a TableId,
     low: &'a Position,
-    upto: &'a Position,
+    upto: Option<&'a Position>,
 ) -> impl Iterator<Item = (&'a TransactionMark, &'a Event)> {
     batches.iter().flat_map(move |batch| {
-        batch.transactions.iter().filter(move |mark| !mark.is_in(low) && upto.contains(&mark.id)).flat_map(move |mark| {
+        batch.transactions.iter().filter(move |mark| !mark.is_in(low) && upto.is_none_or(|upto| upto.contains(&mark.id))).flat_map(move |mark| {
             batch.events[mark.events.clone()].iter().filter_map(move |event| {
                 let concerns = match event {
                     Event::Change(change) => change.table.id == *table,

@@ -163,7 +163,7 @@ offset.storage.partitions=1
 status.storage.topic=connect-status
 status.storage.replication.factor=1
 status.storage.partitions=1
-offset.flush.interval.ms=5000
+offset.flush.interval.ms=1000
 scheduled.rebalance.max.delay.ms=0
 EOF
     spawn "$dir/connect.pid" "$dir/connect.log" "$JAVA" -Xmx768m "${JAVA_OPTIONS[@]}" -cp "$KAFKA_JARS/*" \

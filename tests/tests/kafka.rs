@@ -185,3 +185,80 @@ async fn a_connector_that_is_not_ours_is_not_touched() {
     assert_eq!(connector(services, &pair, Method::GET, "/config", None).await.1, before);
     assert_eq!(agent.stop().await, Some(0));
 }
+
+/// Writes the pair's topics into its target by Debezium's JDBC sink: somebody else's, of whom the agent knows only the offsets.
+async fn jdbc_sink(services: &Services, pair: &Pair) -> String {
+    let (name, environment) = (format!("sink-{}", pair.name), pair.environment());
+    let of = |wanted: &str| environment.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone()).expect("a setting");
+    let settings = json!({
+        "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector", "name": name, "tasks.max": "1",
+        "topics.regex": format!("{0}\\.{0}\\..*", pair.name), "consumer.override.metadata.max.age.ms": "1000",
+        "connection.url": format!("jdbc:postgresql://127.0.0.1:{}/{}", pair.postgres_port, of("POSTGRES_DATABASE")),
+        "connection.username": of("POSTGRES_USER"), "connection.password": of("POSTGRES_PASSWORD"),
+        "insert.mode": "upsert", "delete.enabled": "true", "primary.key.mode": "record_key", "schema.evolution": "none",
+        "collection.name.format": "${source.table}",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter", "key.converter.schemas.enable": "true",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter", "value.converter.schemas.enable": "true",
+    });
+    let url = format!("{}/connectors/{name}/config", services.get("CONNECT_URL"));
+    let answer = reqwest::Client::new().put(url).json(&settings).send().await.expect("Connect answers");
+    assert_eq!(answer.status().as_u16(), 201, "{}", answer.text().await.unwrap_or_default());
+    name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_elses_sink_has_in_flight_is_no_difference_and_what_it_lost_is_one() {
+    let services = Services::start(&["redis", "jdbc"]).await;
+    let pair = Pair::shared("beside").await;
+    let shape = "(id INT PRIMARY KEY, v INT, price DECIMAL(12,2), note VARCHAR(40))";
+    pair.on_source(&[&format!("CREATE TABLE t {shape}"), "INSERT INTO t VALUES (1, 1, 1.50, 'a'), (2, 2, 2.25, 'b'), (3, 3, NULL, NULL)"]).await;
+    pair.on_target(&[&format!("CREATE TABLE t {shape}")]).await;
+    let sink = jdbc_sink(&services, &pair).await;
+    let mut agent = agent(&pair, &services).await;
+    // Time settles nothing here.
+    agent.set("PLUMBLINE_CHECKS_SETTLE", "600s");
+    let mut agent = agent.started().await;
+    let of_sink = |what: &'static str| {
+        let url = format!("{}/connectors/{sink}/{what}", services.get("CONNECT_URL"));
+        async move { assert!(reqwest::Client::new().put(url).send().await.expect("Connect answers").status().is_success()) }
+    };
+    agent.in_sync(&["t"]).await;
+
+    // Writes all the time, hot keys, a sink that stops for a while and goes on.
+    let mut checks = 0;
+    for round in 0..40 {
+        if round == 12 {
+            of_sink("pause").await;
+        }
+        if round == 24 {
+            of_sink("resume").await;
+        }
+        let mut statements = vec!["UPDATE t SET v = v + 1, price = COALESCE(price, 0) + 0.01 WHERE id <= 3".to_owned(); 3];
+        statements.push(format!("INSERT INTO t VALUES ({}, {round}, {round}.5, 'n{round}')", 100 + round));
+        statements.push(format!("DELETE FROM t WHERE id = {}", 97 + round));
+        let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+        pair.on_source(&statements).await;
+        if round % 8 == 0 {
+            let (status, check) = agent.post("/api/v1/checks", &json!({ "tables": ["t"] })).await;
+            assert_eq!(status, 202, "{check}");
+            checks += 1;
+        }
+        let findings = agent.get("/api/v1/findings?state=all").await;
+        assert_eq!(findings["findings"], json!([]), "round {round}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    agent.in_sync(&["t"]).await;
+    assert_eq!((checks, &agent.get("/api/v1/findings?state=all").await["findings"]), (5, &json!([])));
+
+    // What the sink lost, changed or invented is found, and nothing else.
+    pair.on_target(&["UPDATE t SET v = -1 WHERE id = 2", "DELETE FROM t WHERE id = 139", "INSERT INTO t VALUES (5000, 0, 0, '')"]).await;
+    pair.on_source(&["UPDATE t SET note = 'new' WHERE id = 1"]).await;
+    agent.post("/api/v1/checks", &json!({ "tables": ["t"] })).await;
+    let found = agent.wait_for("/api/v1/findings", |findings| findings["total_open"] == 3).await;
+    let text = |finding: &Value| [&finding["verdict"], &finding["settled_by"], &finding["key"]["id"]].map(|field| field.as_str().unwrap_or_default().to_owned());
+    let mut seen: Vec<[String; 3]> = found["findings"].as_array().expect("a list").iter().map(text).collect();
+    seen.sort();
+    let expected = [["changed", "offsets", "2"], ["extra", "offsets", "5000"], ["missing", "offsets", "139"]].map(|finding| finding.map(str::to_owned));
+    assert_eq!(seen, expected, "{found}");
+    assert_eq!(agent.stop().await, Some(0));
+}

@@ -65,7 +65,7 @@ fn stream(of: &mut Registry, state: &State) {
 fn behind(of: &mut Registry, state: &State, streaming: bool, now: i64) {
     // While the source is away nobody knows what waits there.
     let known = match (&state.received, &state.applied) {
-        (Some(received), Some(applied)) => streaming && (received.at <= applied.at || state.applied_commit_micros.is_some()),
+        (Some(received), Some(applied)) => streaming && (received.order(applied) != Some(std::cmp::Ordering::Greater) || state.applied_commit_micros.is_some()),
         _ => false,
     };
     let lag = known.then(|| state.lag_seconds(now));

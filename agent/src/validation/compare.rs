@@ -5,8 +5,8 @@
 //! rows are compared as a multiset.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use plumbline_sdk::plugin::PairRow;
 use plumbline_sdk::{Error, KeyRange, Pair, Position, ReadPlan, Reader, Result, RowBlock, Validator, Verdict};
@@ -16,7 +16,7 @@ use crate::shared::{TableReport, VerifiedThrough};
 use crate::state::Unverified;
 use crate::validation::feed::Feed;
 use crate::validation::fence::{self, Expected, Fence, Lost, Views};
-use crate::validation::judge::{self, Found, Judge};
+use crate::validation::judge::{self, Judge};
 use crate::validation::keys;
 use crate::validation::keyless;
 use crate::validation::plan::Plan;
@@ -53,17 +53,15 @@ pub struct Comparison<'a> {
 }
 
 /// Suspects of a comparison that time settles, at most; what is above is said to be unverified.
-const MAX_SUSPECTS: usize = 1_000_000;
+pub(super) const MAX_SUSPECTS: usize = 1_000_000;
 /// Keys looked up at once.
-const LOOKUP: usize = 2_000;
+pub(super) const LOOKUP: usize = 2_000;
 /// Keys of the source that are remembered at most: 16 bytes and a place in a table each.
 const MAX_KNOWN: usize = 20_000_000;
 /// How often a chunk begins again before the table is given up for now.
 const RESTARTS: u32 = 5;
 /// How often a view of a table without key is opened again because a write crossed it.
 const CROSSINGS: u32 = 100;
-/// How often suspects whose source row changed are looked at again.
-const SETTLE_ROUNDS: u32 = 3;
 
 /// Compares a table. `Err`: could not look, nothing is said of the table.
 pub async fn compare_table(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
@@ -87,7 +85,7 @@ async fn look(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
     let started = Instant::now();
     let limit = match run.fence {
         Fence::Stream(_) => run.options.max_findings,
-        Fence::Time(_) => MAX_SUSPECTS,
+        Fence::Time(_) | Fence::Sink { .. } => MAX_SUSPECTS,
     };
     let mut report = if plan.key() == 0 {
         keyless::compare(run, plan).await?
@@ -97,14 +95,7 @@ async fn look(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableReport> {
         let mut walk = Walk { source: run.source, target: run.target, fence: &run.fence, options: &run.options, progress: run.progress, suspects: run.suspects, cancel: &run.cancel };
         let position = if plan.source_plan.ordered { walk.merge(plan, &mut judge).await? } else { walk.look_up(plan, &mut judge).await? };
         judge.finish()?;
-        let settled_by = match walk.fence {
-            Fence::Stream(_) => "position",
-            Fence::Time(settle) => {
-                let settle = *settle;
-                walk.settle(plan, &mut judge, settle).await?;
-                "time"
-            }
-        };
+        let settled_by = walk.settle(plan, &mut judge).await?;
         report(plan, &judge, settled_by, run.options.max_findings, position)
     };
     report.table = plan.schema.id.to_string();
@@ -168,7 +159,7 @@ pub(super) fn reader(slot: &mut Option<Box<dyn Reader>>) -> Result<&mut dyn Read
 }
 
 impl Walk<'_> {
-    fn check_cancel(&self) -> Result<()> {
+    pub(super) fn check_cancel(&self) -> Result<()> {
         if *self.cancel.borrow() { Err(Error::rejected("the comparison was cancelled")) } else { Ok(()) }
     }
 
@@ -371,67 +362,6 @@ impl Walk<'_> {
         let found = reader(self.source)?.rows_by_key(source_keys, &block).await?;
         let there: HashSet<Vec<u8>> = index(source_keys, &found)?.into_keys().collect();
         Ok(asked.into_iter().filter(|key| !there.contains(key.as_slice())).cloned().collect())
-    }
-
-    /// Reads suspects again after a settle time: those that still differ, and whose source row stood still, are findings.
-    async fn settle(&mut self, plan: &Plan, judge: &mut Judge<'_>, settle: Duration) -> Result<()> {
-        let mut suspects: Vec<Found> = std::mem::take(&mut judge.found);
-        let over = judge.total.saturating_sub(suspects.len() as u64);
-        judge.total = 0;
-        judge.by_verdict = BTreeMap::new();
-        if suspects.is_empty() {
-            return Ok(());
-        }
-        let (compared, source_rows, target_rows) = (judge.compared, judge.source_rows, judge.target_rows);
-        let mut settled: Vec<Found> = Vec::new();
-        for _ in 0..SETTLE_ROUNDS {
-            (self.suspects)(suspects.len() as u64);
-            tracing::info!(table = %plan.schema.id, rows = suspects.len(), seconds = settle.as_secs_f64(), "rows differ: waiting, then reading them again");
-            let mut cancel = self.cancel.clone();
-            tokio::select! {
-                () = tokio::time::sleep(settle) => {}
-                _ = cancel.wait_for(|stop| *stop) => return Err(Error::rejected("the comparison was cancelled")),
-            }
-            let again = self.look_again(plan, judge, &suspects).await?;
-            let before: HashMap<&[u8], u64> = suspects.iter().map(|found| (found.key.as_slice(), found.source_hash)).collect();
-            let (still, moved): (Vec<Found>, Vec<Found>) = again.into_iter().partition(|found| before.get(found.key.as_slice()) == Some(&found.source_hash));
-            settled.extend(still);
-            suspects = moved;
-            if suspects.is_empty() {
-                break;
-            }
-        }
-        (judge.compared, judge.source_rows, judge.target_rows) = (compared, source_rows, target_rows);
-        judge.total = settled.len() as u64;
-        judge.by_verdict = BTreeMap::new();
-        for found in &settled {
-            *judge.by_verdict.entry(found.verdict).or_default() += 1;
-        }
-        judge.found = settled;
-        if !suspects.is_empty() {
-            judge.unjudged.insert((0, "rows kept changing while they were looked at".into()), suspects.len() as u64);
-        }
-        if over > 0 {
-            judge.unjudged.insert((0, format!("more than {MAX_SUSPECTS} rows differed at first sight; the rest was not looked at again")), over);
-        }
-        Ok(())
-    }
-
-    /// Suspects read again on both sides: those that differ now.
-    async fn look_again(&mut self, plan: &Plan, judge: &mut Judge<'_>, suspects: &[Found]) -> Result<Vec<Found>> {
-        self.open(plan).await?;
-        judge.found = Vec::new();
-        for group in suspects.chunks(LOOKUP) {
-            self.check_cancel()?;
-            let keys = || group.iter().map(|found| found.key.as_slice());
-            let source = reader(self.source)?.rows_by_key(&plan.source_plan, &keys::block_for(&plan.source_plan, keys())?).await?;
-            let target = reader(self.target)?.rows_by_key(&plan.target_plan, &keys::block_for(&plan.target_plan, keys())?).await?;
-            let (at_source, at_target) = (index(&plan.source_plan, &source)?, index(&plan.target_plan, &target)?);
-            let rows: Vec<_> = keys().map(|key| (at_source.get(key).copied(), at_target.get(key).copied())).filter(|pair| *pair != (None, None)).collect();
-            judge.judge(plan, &source, &target, &rows, &mut Expected::default())?;
-        }
-        self.close().await?;
-        Ok(std::mem::take(&mut judge.found))
     }
 }
 

@@ -9,11 +9,14 @@ use tokio::task::JoinHandle;
 /// How many filled blocks may wait. With blocks below a MiB or so this bounds memory whatever the table.
 const AHEAD: usize = 4;
 
+/// A reader after its read, and how that went.
+type Read = (Box<dyn Reader>, Result<()>);
+
 /// A reader that is reading, and the block at hand.
 pub struct Feed {
     filled: mpsc::Receiver<RowBlock>,
     empty: mpsc::Sender<RowBlock>,
-    task: Option<JoinHandle<(Box<dyn Reader>, Result<()>)>>,
+    task: Option<JoinHandle<Read>>,
     /// The block at hand.
     pub block: RowBlock,
     /// The next row of it.
@@ -77,7 +80,7 @@ impl Feed {
     }
 
     /// Stops reading, and gives the reader back with the result of its read.
-    pub async fn end(mut self) -> Result<(Box<dyn Reader>, Result<()>)> {
+    pub async fn end(mut self) -> Result<Read> {
         self.filled.close();
         while self.filled.recv().await.is_some() {}
         match self.task.take() {

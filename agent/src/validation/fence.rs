@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plumbline_sdk::{Batch, Coordinate, Error, Event, Op, Position, Reader, Result, Row, TransactionMark};
+use async_trait::async_trait;
+use plumbline_sdk::{Batch, Coordinate, Error, Event, Op, Position, Reader, Result, Row, TableId, TransactionMark};
 
 use crate::shared::Shared;
 use crate::validation::keys;
@@ -18,6 +19,34 @@ pub enum Fence {
     Stream(Arc<Shared>),
     /// Somebody else writes it: a row that differs is read again after this time.
     Time(Duration),
+    /// Somebody else writes it from the topics that we read: what its offsets say settles a difference.
+    Sink {
+        /// What the stream said.
+        shared: Arc<Shared>,
+        /// Its offsets.
+        sink: Arc<dyn OtherSink>,
+        /// Where they are not to be had: see [`Fence::Time`].
+        settle: Duration,
+    },
+}
+
+impl Fence {
+    /// How long a difference is left alone where time settles it.
+    pub fn settle_time(&self) -> Option<Duration> {
+        match self {
+            Self::Stream(_) => None,
+            Self::Time(settle) | Self::Sink { settle, .. } => Some(*settle),
+        }
+    }
+}
+
+/// A sink that is not ours, and that reads the same topics.
+#[async_trait]
+pub trait OtherSink: Send + Sync {
+    /// What it has surely applied of `table`, and its name. None: no sink is known to read the table's topic.
+    async fn applied(&self, table: &TableId) -> Result<Option<(String, Position)>>;
+    /// The position after the newest record of `table`; other tables' topics are not in it.
+    async fn end(&self, table: &TableId) -> Result<Position>;
 }
 
 /// Both views are open, and what the stream did between them.
@@ -67,7 +96,7 @@ impl From<Error> for Lost {
 /// How long the applier may take to pass the source's view before the comparison gives up for now.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Progress inside a large transaction, or a moment behind: look again after this.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 /// Without GTIDs, what the log held when the window began must have become visible before a view may rely on it.
 const SETTLED_COMMIT: Duration = Duration::from_secs(2);
 
@@ -94,26 +123,39 @@ pub async fn open(fence: &Fence, source: &mut dyn Reader, target: &mut dyn Reade
         }
         tokio::time::sleep(AGAIN).await;
     };
-    let batches = match &view.low {
-        Some(low) => shared.picture().window.after(low),
-        None => {
-            tokio::time::sleep(SETTLED_COMMIT).await;
-            shared.picture().window.since(0)
-        }
-    };
-    let batches = batches.ok_or(Lost::Restart("the stream ran past what is remembered of it"))?;
+    if view.low.is_none() {
+        tokio::time::sleep(SETTLED_COMMIT).await;
+    } else {
+        settled_start(shared).await;
+    }
     let low = view.low.unwrap_or_else(|| Position { server: at.server.clone(), ..Position::default() });
+    let batches = since(shared, &low).ok_or(Lost::Restart("the stream ran past what is remembered of it"))?;
     if plan.key() > 0 {
         let expected = expected(plan, &batches, &low, &at)?;
         return Ok(Views { at: Some(at), expected });
     }
     // Without key an event cannot be counted twice without harm: nobody may have written between the view's two bounds.
-    if events_between(&batches, &plan.schema.id, &low, &at).any(|(mark, _)| crossed(mark, &low, high)) {
+    if events_between(&batches, &plan.schema.id, &low, Some(&at)).any(|(mark, _)| crossed(mark, &low, high)) {
         return Err(Lost::Crossed);
     }
     let low = if low.gtids.is_some() { low } else { Position { at: high, ..low } };
     let expected = expected(plan, &batches, &low, &at)?;
     Ok(Views { at: Some(at), expected })
+}
+
+/// The window's batches, if every transaction that `low` does not include is still among them. Without GTIDs: if none was dropped at all.
+pub(super) fn since(shared: &Shared, low: &Position) -> Option<Vec<Arc<Batch>>> {
+    let window = &shared.picture().window;
+    if low.gtids.is_some() { window.after(low) } else { window.since(0) }
+}
+
+/// Waits until what came before the window began is visible in MySQL: records of another log do not say which transactions they were.
+pub(super) async fn settled_start(shared: &Shared) {
+    let wait = {
+        let picture = shared.picture();
+        if picture.state.comes_by_other_log() { SETTLED_COMMIT.saturating_sub(picture.window.age()) } else { Duration::ZERO }
+    };
+    tokio::time::sleep(wait).await;
 }
 
 /// Whether a transaction may or may not be in a view with these bounds. Without GTIDs a moment must have passed since its commit.
@@ -136,7 +178,7 @@ async fn wait_applied(shared: &Shared, high: Coordinate) -> Result<()> {
 pub fn expected(plan: &Plan, batches: &[Arc<Batch>], low: &Position, upto: &Position) -> std::result::Result<Expected, Lost> {
     let mut expected = Expected::default();
     let mut key = Vec::new();
-    for (_, event) in events_between(batches, &plan.schema.id, low, upto) {
+    for (_, event) in events_between(batches, &plan.schema.id, low, Some(upto)) {
         let Event::Change(change) = event else { return Err(Lost::Restart("the table's shape changed between the two reads")) };
         if change.op == Op::Truncate {
             return Err(Lost::Restart("the table was truncated between the two reads"));

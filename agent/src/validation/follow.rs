@@ -31,6 +31,9 @@ const AWAY: Duration = Duration::from_secs(2);
 /// What was proved is kept in history at most this often: it is news, not truth that a restart needs to the moment.
 const KEEP: i64 = 5_000_000;
 
+/// Batches in the stream's order.
+type Batches = Vec<Arc<Batch>>;
+
 /// Follows the line and checks what it applied.
 pub struct Follower {
     /// The common ground.
@@ -175,7 +178,7 @@ impl Follower {
     }
 
     /// Whole batches from `cursor` that `at` contains, at most a round of them, and what came after them. None: some were dropped.
-    fn take(&self, at: &Position, cursor: u64) -> Option<(Vec<Arc<Batch>>, Vec<Arc<Batch>>)> {
+    fn take(&self, at: &Position, cursor: u64) -> Option<(Batches, Batches)> {
         let mut batches = self.shared.picture().window.since(cursor)?;
         let whole = batches.iter().take(ROUND).take_while(|batch| batch.transactions.iter().all(|mark| at.contains(&mark.id))).count();
         let later = batches.split_off(whole);

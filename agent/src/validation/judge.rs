@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plumbline_sdk::plugin::PairRow;
 use plumbline_sdk::{CheckBatch, Findings, Pair, Result, RowBlock, Validator, Verdict};
 
-use crate::shared::ReportFinding;
+use crate::shared::{Cells, ReportFinding};
 use crate::validation::fence::Expected;
 use crate::validation::keys;
 use crate::validation::plan::Plan;
@@ -22,7 +22,7 @@ pub struct Found {
     /// A hash of the source's row as it was read, to see whether it changes.
     pub source_hash: u64,
     /// Both sides' text of the differing cells, where asked for.
-    pub values: Vec<(Option<String>, Option<String>)>,
+    pub values: Vec<Cells>,
 }
 
 /// Judges the pairs of one table.
@@ -111,6 +111,18 @@ impl<'v> Judge<'v> {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing is wrong with a pair; it is not counted. A pair without any row is equal.
+    pub fn is_equal(&mut self, plan: &Plan, pair: &Pair<'_>) -> Result<bool> {
+        match (pair.source, pair.target) {
+            (None, None) => return Ok(true),
+            (None, Some(_)) | (Some(_), None) => return Ok(false),
+            (Some(_), Some(_)) => {}
+        }
+        let mut findings = Findings::default();
+        self.validator.validate(&CheckBatch { plan: &plan.source_plan, pairs: std::slice::from_ref(pair) }, &mut findings)?;
+        Ok(findings.found.is_empty())
     }
 
     /// Judges pairs as they are.

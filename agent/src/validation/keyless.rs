@@ -72,7 +72,7 @@ pub async fn compare(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableRepor
         walk.close().await?;
         too_many = copies.len() >= MAX_DISTINCT;
         let now: BTreeMap<u128, (u64, u64)> = copies.into_iter().filter(|(_, (source, target))| source != target).collect();
-        let Fence::Time(settle) = walk.fence else {
+        let Some(settle) = walk.fence.settle_time() else {
             differing = Some(now);
             break;
         };
@@ -84,7 +84,7 @@ pub async fn compare(run: &mut Comparison<'_>, plan: &Plan) -> Result<TableRepor
         if round > 0 || differing.as_ref().is_some_and(BTreeMap::is_empty) {
             break;
         }
-        tokio::time::sleep(*settle).await;
+        tokio::time::sleep(settle).await;
     }
     let settled_by = if matches!(walk.fence, Fence::Stream(_)) { "position" } else { "time" };
     let differing = differing.unwrap_or_default();

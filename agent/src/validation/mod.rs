@@ -8,6 +8,7 @@ pub mod judge;
 pub mod keyless;
 pub mod keys;
 pub mod plan;
+mod settle;
 
 pub use compare::{Comparison, Options, compare_table};
 pub use fence::Fence;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use plumbline_sdk::{Error, Result};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::connector::first_lines;
@@ -59,7 +60,7 @@ pub struct Part {
 }
 
 /// How far a connector has stored its place in the binlog.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct Offset {
     /// The binlog file.
     pub file: Option<String>,
@@ -67,6 +68,19 @@ pub struct Offset {
     pub pos: Option<u64>,
     /// The transactions read.
     pub gtids: Option<String>,
+    /// Set while existing rows are read at the start: rows that lie before this place are still to come.
+    #[serde(default)]
+    snapshot: Option<IgnoredAny>,
+    /// Set while existing rows of added tables are read.
+    #[serde(default)]
+    incremental_snapshot_collections: Option<IgnoredAny>,
+}
+
+impl Offset {
+    /// Whether existing rows are still being read.
+    pub fn reads_rows(&self) -> bool {
+        self.snapshot.is_some() || self.incremental_snapshot_collections.is_some()
+    }
 }
 
 #[derive(Deserialize)]
@@ -245,4 +259,50 @@ fn without_login(url: &str) -> String {
         Some((_, host)) => format!("***@{host}"),
         None => url.to_owned(),
     }
+}
+
+/// A sink connector of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkConnector {
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: String,
+    /// Its consumer group.
+    pub group: String,
+    /// The topics that it is told by name.
+    pub topics: Vec<String>,
+    /// Or by a regular expression of Java.
+    pub topics_regex: Option<String>,
+    /// How it is: `RUNNING`, `PAUSED`, `FAILED`, ...; `FAILED` too where a task of it failed.
+    pub state: String,
+}
+
+impl Connect {
+    /// The sink connectors of the cluster.
+    pub async fn sinks(&self) -> Result<Vec<SinkConnector>> {
+        let answer = self.call(Method::GET, &["connectors"], Some("expand=info&expand=status"), None).await?;
+        let all: BTreeMap<String, Expanded> = read(&answer, "the list of connectors")?;
+        Ok(all.into_iter().filter_map(|(name, expanded)| sink(name, expanded)).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct Expanded {
+    info: Named,
+    status: Status,
+}
+
+fn sink(name: String, expanded: Expanded) -> Option<SinkConnector> {
+    let Expanded { info: Named { config }, status } = expanded;
+    let given = |key: &str| config.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let topics_regex = given("topics.regex").map(str::to_owned);
+    let topics: Vec<String> = given("topics").unwrap_or_default().split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+    if topics.is_empty() && topics_regex.is_none() {
+        return None;
+    }
+    let failed = std::iter::once(&status.connector).chain(&status.tasks).any(|part| part.state == "FAILED");
+    let state = if failed { "FAILED".to_owned() } else { status.connector.state };
+    let group = given("consumer.override.group.id").map_or_else(|| format!("connect-{name}"), str::to_owned);
+    Some(SinkConnector { class: given("connector.class").unwrap_or_default().to_owned(), group, topics, topics_regex, state, name })
 }

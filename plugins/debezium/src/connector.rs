@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connect::{Config, Connect, Fault, Offset, Status};
+use crate::kafka::StoredPlace;
 
 mod decide;
 #[cfg(test)]
@@ -50,6 +51,8 @@ pub struct ConnectorConfig {
     pub snapshot_mode: String,
     /// Whether GTIDs are on: existing rows of added tables are then read without any write to MySQL.
     pub gtids: bool,
+    /// Whether keys and values carry their Connect schema, which sinks such as Debezium's for JDBC need. Without, records are a quarter as large.
+    pub schemas: bool,
     /// Settings of the connector beyond ours, for TLS and the like. They come first.
     pub extra: BTreeMap<String, String>,
 }
@@ -69,6 +72,7 @@ impl Default for ConnectorConfig {
             server_id: 0,
             snapshot_mode: "initial".into(),
             gtids: true,
+            schemas: true,
             extra: BTreeMap::new(),
         }
     }
@@ -135,10 +139,11 @@ impl ConnectorConfig {
             ("schema.history.internal.kafka.topic", format!("{}.plumbline-schema-history", self.topic_prefix)),
             ("snapshot.mode", self.snapshot_mode.clone()),
             ("key.converter", JSON.into()),
-            ("key.converter.schemas.enable", "false".into()),
+            ("key.converter.schemas.enable", self.schemas.to_string()),
             ("value.converter", JSON.into()),
-            ("value.converter.schemas.enable", "false".into()),
-            ("decimal.handling.mode", "string".into()),
+            ("value.converter.schemas.enable", self.schemas.to_string()),
+            // Exact both ways; without its schema a number as bytes would be nothing that people can read.
+            ("decimal.handling.mode", if self.schemas { "precise" } else { "string" }.into()),
             ("bigint.unsigned.handling.mode", "precise".into()),
             ("binary.handling.mode", "bytes".into()),
             ("time.precision.mode", "adaptive_time_microseconds".into()),
@@ -150,7 +155,9 @@ impl ConnectorConfig {
             ("tombstones.on.delete", "true".into()),
             ("include.schema.changes", "true".into()),
             ("poll.interval.ms", "10".into()),
-            ("heartbeat.interval.ms", "5000".into()),
+            ("heartbeat.interval.ms", "1000".into()),
+            // The server is asked for a heartbeat at four fifths of this: on a silent source the connector's place moves on with it.
+            ("connect.keep.alive.interval.ms", "5000".into()),
             ("notification.enabled.channels", "sink".into()),
             ("notification.sink.topic.name", self.notification_topic()),
         ]
@@ -244,15 +251,21 @@ pub struct Connector {
     restarts: Restarts,
     /// Tables whose existing rows are still to be asked for.
     pending: BTreeSet<TableId>,
+    /// When rows were last asked for.
+    asked: Option<Instant>,
+    stored: Option<StoredPlace>,
     shown: Option<Shown>,
 }
+
+/// A signal is taken up by then: the connector looks for signals every few seconds.
+const TAKEN_UP: Duration = Duration::from_secs(20);
 
 impl Connector {
     /// The connector of this configuration. Does no IO.
     pub fn new(config: ConnectorConfig, signals: Box<dyn Signals>) -> Result<Self> {
         config.check()?;
         let connect = Connect::new(&config.connect_url)?;
-        Ok(Self { config, connect, signals, restarts: Restarts::default(), pending: BTreeSet::new(), shown: None })
+        Ok(Self { config, connect, signals, restarts: Restarts::default(), pending: BTreeSet::new(), asked: None, stored: None, shown: None })
     }
 
     /// Looks at the connector and does what it needs, so that it captures `tables`. To be called when the tables change, and every few seconds.
@@ -276,12 +289,24 @@ impl Connector {
         }
         if decision.healthy {
             self.restarts.healthy(now);
-            self.ask_for_rows().await?;
+            self.ask_for_rows(now).await?;
         }
         let offset = self.connect.offset(&name).await.unwrap_or_default();
+        self.stored = self.place(offset.as_ref(), now);
         let config = seen.unwrap_or(desired);
         self.shown = Some(self.show(name, &decision, status.as_ref(), offset, &config));
         Ok(self.health(decision))
+    }
+
+    /// The place of the binlog before which every row and every change is in the topics. None: not known, as while existing rows are read.
+    pub fn stored(&self) -> Option<&StoredPlace> {
+        self.stored.as_ref()
+    }
+
+    fn place(&self, offset: Option<&Offset>, now: Instant) -> Option<StoredPlace> {
+        let asked = !self.pending.is_empty() || self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < TAKEN_UP);
+        let offset = offset.filter(|offset| !asked && !offset.reads_rows())?;
+        StoredPlace::new(offset.file.as_deref()?, offset.pos?)
     }
 
     /// Asks for the existing rows of these tables, at the next look at which the connector works.
@@ -331,7 +356,7 @@ impl Connector {
         self.connect.put(name, settings).await.map_err(|cause| Error::new(cause.kind(), scrub(&cause.chain(), settings)))
     }
 
-    async fn ask_for_rows(&mut self) -> Result<()> {
+    async fn ask_for_rows(&mut self, now: Instant) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -342,6 +367,7 @@ impl Connector {
         let value = snapshot_signal(&self.pending);
         self.signals.send(&self.config.signal_topic(), &self.config.topic_prefix, &value).await?;
         self.pending.clear();
+        self.asked = Some(now);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plumbline_sdk::position::{PartitionAt, Partitions, RecordId};
-use plumbline_sdk::{Batch, ChangeEvent, Event, Op, Position, Row, TableId, TableSchema, TransactionMark, TxnId};
+use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, Op, Position, Row, TableId, TableSchema, TransactionMark, TxnId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -102,6 +102,8 @@ pub struct Assembler {
     cells: Cells,
     position: Position,
     batch: Batch,
+    /// Whether the topics are known to be whole through another place than the last batch said.
+    moved: bool,
     /// Counts batches: a table's shape is asked for once in each.
     round: u64,
     aside: Arc<Aside>,
@@ -140,7 +142,7 @@ impl Assembler {
             let newest = at.newest.as_deref().map(Newest::of_text).unwrap_or_default();
             topic.partitions.insert(partition, Partition { next: at.next, newest, touched: false });
         }
-        Self { lookup, ways, topics, unwatched: HashSet::new(), cells: Cells::default(), position, batch: Batch::default(), round: 1, aside }
+        Self { lookup, ways, topics, unwatched: HashSet::new(), cells: Cells::default(), position, batch: Batch::default(), moved: false, round: 1, aside }
     }
 
     /// The offset of the next record of a partition; None: nothing was read of it.
@@ -153,11 +155,20 @@ impl Assembler {
     }
     /// Whether there is nothing to hand over.
     pub fn is_empty(&self) -> bool {
-        self.batch.records == 0
+        self.batch.records == 0 && !self.moved
     }
     /// Whether duplicates may have been counted as changes, because transactions are compressed.
     pub fn approximate(&self) -> bool {
         self.topics.values().flat_map(|topic| topic.partitions.values()).any(|partition| partition.newest.approximate())
+    }
+
+    /// All that lies before this place of the binlog was taken in.
+    pub fn whole_through(&mut self, file: &str, at: Coordinate) {
+        self.moved |= self.position.at != at || self.position.file != file;
+        self.position.at = at;
+        if self.position.file != file {
+            self.position.file = file.to_owned();
+        }
     }
 
     /// Hands over what there is, with the position after it.
@@ -170,6 +181,7 @@ impl Assembler {
             }
         }
         self.round += 1;
+        self.moved = false;
         let mut batch = std::mem::take(&mut self.batch);
         batch.position = Some(self.position.clone());
         batch
@@ -256,12 +268,6 @@ impl Assembler {
     fn push(&mut self, record: &Record<'_>, source: &Source<'_>, event: ChangeEvent) {
         let first = self.batch.events.len();
         let topic = self.topics.get(record.topic).map_or_else(|| record.topic.into(), |topic| Arc::clone(&topic.name));
-        if event.op != Op::Snapshot {
-            self.position.at = source.at;
-            if self.position.file != source.file {
-                self.position.file = source.file.clone().into_owned();
-            }
-        }
         self.batch.events.push(Event::Change(event));
         self.batch.transactions.push(TransactionMark {
             id: TxnId::Record(RecordId { topic, partition: record.partition, offset: record.offset }),

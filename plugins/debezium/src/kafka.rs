@@ -24,8 +24,12 @@ use crate::ingest::{Aside, Lookup, Ways};
 mod context;
 mod read;
 mod signals;
+mod sinks;
+mod whole;
 
 pub use signals::KafkaSignals;
+pub use sinks::SinkOffsets;
+pub use whole::{StoredPlace, StoredPlaces};
 
 use context::Context;
 
@@ -180,6 +184,7 @@ pub struct KafkaCdc {
     config: KafkaConfig,
     lookup: Lookup,
     aside: Arc<Aside>,
+    stored: Option<StoredPlaces>,
     running: Option<Running>,
 }
 
@@ -199,7 +204,12 @@ impl KafkaCdc {
     /// A source of these settings; `lookup` says how watched tables look. Does no IO.
     pub fn new(config: KafkaConfig, lookup: Lookup) -> Result<Self> {
         config.check()?;
-        Ok(Self { config, lookup, aside: Arc::default(), running: None })
+        Ok(Self { config, lookup, aside: Arc::default(), stored: None, running: None })
+    }
+    /// Is told what Connect stores for the connector: only then do positions say through which place of the binlog the topics were read.
+    pub fn told_by(mut self, stored: StoredPlaces) -> Self {
+        self.stored = Some(stored);
+        self
     }
     /// Records that could not be taken, for who shows them. Stays the same over reconnects.
     pub fn aside(&self) -> Arc<Aside> {
@@ -228,7 +238,12 @@ impl Source for KafkaCdc {
         let stop = Arc::new(AtomicBool::new(false));
         let ways = Ways { cells: self.config.cells, largest: self.config.max_record_bytes, compressed: self.config.compressed_transactions };
         let (config, lookup, aside, ended) = (self.config.clone(), Arc::clone(&self.lookup), Arc::clone(&self.aside), Arc::clone(&stop));
-        let reader = tokio::task::spawn_blocking(move || read::Reader::connect(config, lookup, ways, position, aside, ended))
+        let stored = self.stored.clone().map(|mut stored| {
+            // What was stored before this connection tells as well.
+            stored.mark_changed();
+            stored
+        });
+        let reader = tokio::task::spawn_blocking(move || read::Reader::connect(config, lookup, ways, position, aside, stored, ended))
             .await
             .map_err(|cause| Error::disconnected("the connection to Kafka was given up").caused_by(cause))??;
         let consumer = reader.consumer();

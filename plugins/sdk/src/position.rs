@@ -133,7 +133,8 @@ pub struct Position {
     pub gtids: Option<GtidSet>,
     /// Set when the position lies inside a transaction.
     pub partial: Option<Partial>,
-    /// Of a partitioned log: how far each partition was read. `file` and `at` then say what of the database's own log came last, to show it.
+    /// Of a partitioned log: how far each partition was read. `file` and `at` then say through which place of the database's own log all
+    /// partitions are known to have been read; zero: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<Partitions>,
 }

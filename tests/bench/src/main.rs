@@ -1,6 +1,7 @@
 //! Whole paths against peers on real servers, in ratios. Never asserts a time; checks the result of what was timed.
 //!
 //! `set -a; eval "$(compose/stack env)"` and `cargo build --release -p plumbline` first, then `cargo run --release -p plumbline-bench -- binlog | compare | work | first-verdict`.
+#![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
 
 mod compare;
 mod machine;

@@ -73,7 +73,7 @@ fn drift_is_set_right_and_what_others_added_stays() {
     seen.insert("max.batch.size".into(), "4096".into());
     let decision = decided(&["a"], Some(&seen), Some(&status("RUNNING", &[("RUNNING", None)])), &Restarts::default(), Instant::now());
     let [Action::Put(settings)] = &decision.actions[..] else { panic!("{decision:?}") };
-    assert_eq!((settings["decimal.handling.mode"].as_str(), settings["max.batch.size"].as_str()), ("string", "4096"));
+    assert_eq!((settings["decimal.handling.mode"].as_str(), settings["max.batch.size"].as_str()), ("precise", "4096"));
     assert_eq!(decision.health, HealthState::Warning);
     assert!(decision.messages[0].contains("`decimal.handling.mode`") && !decision.messages[0].contains("double"));
 }

@@ -86,7 +86,7 @@ fn every_record_is_a_change_a_duplicate_or_control() {
     assert_eq!((batch.records, batch.duplicates, batch.control, changes(&batch)), (6, 1, 2, 3));
     let position = batch.position.expect("a position");
     assert_eq!(position.to_string(), "shop.inv.t/0:10", "offsets have holes");
-    assert_eq!((position.file.as_str(), position.at.offset), ("binlog.000002", 300));
+    assert_eq!(position.at, Coordinate::default(), "what one topic has says nothing of the others");
     let mark = &batch.transactions[0];
     assert_eq!((mark.id.to_string().as_str(), mark.commit_micros), ("shop.inv.t/0:0", 77));
     assert_eq!(mark.origin.as_ref().map(ToString::to_string).as_deref(), Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:100"));
@@ -126,7 +126,7 @@ fn a_key_change_is_two_changes_with_a_tombstone_between() {
 }
 
 #[test]
-fn reads_are_never_duplicates_and_do_not_move_the_place() {
+fn reads_are_never_duplicates() {
     let mut assembler = assembler(&known(), Position::default());
     give(&mut assembler, 0, Some(&insert(500, 1)));
     for offset in 1..4 {
@@ -136,7 +136,25 @@ fn reads_are_never_duplicates_and_do_not_move_the_place() {
     let batch = assembler.batch();
     check_sums(&batch);
     assert_eq!((changes(&batch), batch.duplicates), (5, 0));
-    assert_eq!(batch.position.expect("a position").at.offset, 600);
+}
+
+#[test]
+fn the_place_through_which_the_topics_are_whole_is_told_once_and_kept() {
+    let tables = known();
+    let mut first = assembler(&tables, Position::default());
+    let at = Coordinate { log: 2, offset: 700 };
+    assert!(first.is_empty());
+    first.whole_through("binlog.000002", at);
+    assert!(!first.is_empty());
+    let batch = first.batch();
+    assert_eq!((batch.records, batch.events.len()), (0, 0));
+    let position = batch.position.expect("a position");
+    assert_eq!((position.file.as_str(), position.at), ("binlog.000002", at));
+    first.whole_through("binlog.000002", at);
+    assert!(first.is_empty(), "nothing new");
+    let mut second = assembler(&tables, position);
+    give(&mut second, 0, Some(&insert(900, 1)));
+    assert_eq!(second.batch().position.expect("a position").at, at);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::KafkaConfig;
 use super::context::Context;
+use super::whole::{Claim, StoredPlace, StoredPlaces};
 use crate::envelope::Half;
 use crate::ingest::{Aside, Assembler, Lookup, Record, Ways};
 
@@ -41,11 +42,15 @@ pub(super) struct Reader {
     told: (Vec<String>, Option<Instant>),
     /// What is odd about the topics: partitions that were added, topics that are gone.
     oddities: Vec<String>,
+    /// The place that Connect stored for the connector; None: nobody tells.
+    stored: Option<StoredPlaces>,
+    /// What must be read for it to hold.
+    claim: Option<Claim>,
 }
 
 impl Reader {
     /// Connects, checks that the log still has what comes after `position`, and assigns all partitions.
-    pub(super) fn connect(config: KafkaConfig, lookup: Lookup, ways: Ways, mut position: Position, aside: Arc<Aside>, stop: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn connect(config: KafkaConfig, lookup: Lookup, ways: Ways, mut position: Position, aside: Arc<Aside>, stored: Option<StoredPlaces>, stop: Arc<AtomicBool>) -> Result<Self> {
         let consumer: BaseConsumer<Context> =
             config.consumer().create_with_context(Context).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
         let consumer = Arc::new(consumer);
@@ -59,6 +64,8 @@ impl Reader {
             refreshed: Instant::now(),
             told: (Vec::new(), None),
             oddities: Vec::new(),
+            stored,
+            claim: None,
         };
         let there = reader.partitions()?;
         let cluster = reader.consumer.client().fetch_cluster_id(ANSWER).unwrap_or_default();
@@ -84,6 +91,7 @@ impl Reader {
     pub(super) fn run(mut self, batches: &Sender<Result<Batch>>) {
         while !self.stop.load(Ordering::Relaxed) && !batches.is_closed() {
             let read = self.read();
+            self.look_at_claim();
             // What was read before an error came is good.
             if !self.assembler.is_empty() && batches.blocking_send(Ok(self.assembler.batch())).is_err() {
                 return;
@@ -126,6 +134,27 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Takes up a newly stored place, and tells when the topics are known to be whole through it.
+    fn look_at_claim(&mut self) {
+        let fresh = self.stored.as_mut().filter(|stored| self.claim.is_none() && stored.has_changed().unwrap_or(false));
+        if let Some(place) = fresh.and_then(|stored| stored.borrow_and_update().clone()) {
+            match self.claimed(place) {
+                Ok(claim) => self.claim = Some(claim),
+                Err(error) => tracing::debug!(error = error.chain(), "the topics' ends are not known; the next stored place is looked at again"),
+            }
+        }
+        if let Some(claim) = self.claim.take_if(|claim| claim.holds(|topic, partition| self.assembler.next(topic, partition))) {
+            self.assembler.whole_through(&claim.place.file, claim.place.at);
+        }
+    }
+
+    fn claimed(&mut self, place: StoredPlace) -> Result<Claim> {
+        // A topic that was made a moment ago holds records too.
+        let there = self.partitions()?;
+        self.assign(there, false)?;
+        Claim::of(&self.consumer, place, self.assigned.iter().cloned(), ANSWER).map_err(|cause| self.away(cause))
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
