@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::connectors::care_for;
 use crate::copy::Copier;
 use crate::desk::Desk;
+use crate::group::{Membership, meet};
 use crate::metrics::Metrics;
 use crate::occurrences::Occurrences;
 use crate::pipeline::{self, Line, drive, refresh_open, resume_from, set_health};
@@ -48,10 +49,17 @@ pub async fn run(config: Config) -> Result<()> {
     let history_position = remembered.position.clone();
     let (commands_in, commands) = mpsc::channel(64);
     let traces = ChangeTraces::start(&config.otel, &config.pipeline)?;
+    let membership = history.group().map(|group| {
+        let naming = config.clone();
+        Arc::new(Membership::new(group, config.listen.to_string(), Box::new(move |table| builtin::topic(&naming, table))))
+    });
+    let mut state = State::restore(remembered, config.apply);
+    state.in_group = membership.is_some();
     let shared = Shared::new(SharedParts {
         pipeline: config.pipeline.clone(),
         started_micros: clock::now_micros(),
-        state: State::restore(remembered, config.apply),
+        state,
+        membership,
         window_bytes: config.stream.window_bytes,
         commands: commands_in,
         history: Arc::from(history.reader()),
@@ -136,7 +144,10 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     let (orders_in, orders) = mpsc::channel(64);
     let (checks_in, checks) = mpsc::channel(16);
     let schemas = Arc::clone(&shared);
-    let source = builtin::source(&config, Arc::new(move |id| schemas.picture().state.tables.get(id).filter(|table| !table.gone)?.schema.clone()))?;
+    if let Some(membership) = &shared.membership {
+        tokio::spawn(meet(Arc::clone(membership), Arc::clone(&shared), stop.clone()));
+    }
+    let source = builtin::source(&config, Arc::new(move |id| schemas.picture().state.tables.get(id).filter(|table| !table.gone)?.schema.clone()), history.group())?;
     let readers = timed(builtin::readers(&config)?, Arc::clone(&metrics));
     metrics.watch_queue("news", &news_in);
     metrics.watch_queue("orders", &orders_in);

@@ -9,6 +9,7 @@ use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, 
 use plumbline_debezium::{Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace};
 use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
+use plumbline_sdk::plugin::Group;
 use plumbline_postgres::{
     ApplierConfig, ComparerConfig, PostgresApplier, PostgresComparer, PostgresConfig, PostgresReader, PreflightOptions, ReaderConfig,
 };
@@ -107,6 +108,8 @@ pub fn history(config: &Config) -> Result<Box<dyn History>> {
             data_dir: config.data_dir.clone(),
             pipeline: config.pipeline.clone(),
             keep_events: u64::from(config.history.keep_events),
+            // Partitions can be divided, one binlog cannot.
+            shared: config.has_kafka(),
             ..RedisHistoryConfig::default()
         };
         return Ok(Box::new(RedisHistory::new(settings)?));
@@ -208,7 +211,7 @@ pub fn finder(config: &Config) -> Result<Finder> {
 }
 
 /// The sources that the settings ask for.
-pub fn source(config: &Config, schemas: Schemas) -> Result<SourceParts> {
+pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) -> Result<SourceParts> {
     let finder = finder(config)?;
     let (mysql, watch) = (finder.mysql.clone(), Arc::clone(&finder.watch));
     let discovery = DiscoveryConfig {
@@ -223,6 +226,10 @@ pub fn source(config: &Config, schemas: Schemas) -> Result<SourceParts> {
         let (stored_in, stored) = watch::channel(None);
         let connector = connector(config, &kafka, stored_in)?;
         let stream = KafkaCdc::new(kafka, schemas)?.told_by(stored);
+        let stream = match group {
+            Some(group) => stream.in_group(group),
+            None => stream,
+        };
         return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", connector });
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
@@ -248,6 +255,11 @@ impl OtherSink for KafkaSink {
     async fn end(&self, table: &TableId) -> Result<Position> {
         self.0.end(table).await
     }
+}
+
+/// The topic that brings a table's changes, where they come by Kafka.
+pub fn topic(config: &Config, table: &TableId) -> String {
+    plumbline_debezium::topic_of(topic_prefix(config), table)
 }
 
 /// What the topics' names begin with.
@@ -306,8 +318,8 @@ struct DebeziumCare {
 
 #[async_trait]
 impl ConnectorCare for DebeziumCare {
-    async fn care(&mut self, tables: &BTreeSet<TableId>) -> Result<Health> {
-        let health = self.connector.care(tables, Instant::now()).await;
+    async fn care(&mut self, tables: &BTreeSet<TableId>, leads: bool) -> Result<Health> {
+        let health = self.connector.care(tables, Instant::now(), leads).await;
         let stored = self.connector.stored().filter(|_| health.is_ok()).cloned();
         self.stored.send_if_modified(|known| {
             let moved = *known != stored;

@@ -358,7 +358,7 @@ impl Checker {
                 .state
                 .present()
                 .filter(|(id, table)| {
-                    let ready = table.schema.is_some() && matches!(table.partner, Partner::Table(_)) && !table.paused && table.stopped.is_none();
+                    let ready = self.shared.owns(id) && table.schema.is_some() && matches!(table.partner, Partner::Table(_)) && !table.paused && table.stopped.is_none();
                     let copied = !self.policy.applies || table.copy.as_ref().is_some_and(|mark| mark.done);
                     let rested = self.rested(id, now);
                     // A table that is compared often rests at least nine times as long as its comparison takes.
@@ -477,8 +477,9 @@ impl Checker {
         suspects(0);
         let fence = match &self.sink {
             _ if self.policy.applies => Fence::Stream(Arc::clone(&self.shared)),
-            Some(sink) => Fence::Sink { shared: Arc::clone(&self.shared), sink: Arc::clone(sink), settle: self.policy.settle },
-            None => Fence::Time(self.policy.settle),
+            // Whose changes are read by another agent, its offsets say nothing to this one.
+            Some(sink) if self.shared.owns(&job.table) => Fence::Sink { shared: Arc::clone(&self.shared), sink: Arc::clone(sink), settle: self.policy.settle },
+            _ => Fence::Time(self.policy.settle),
         };
         let mut run = Comparison {
             source: &mut self.source,

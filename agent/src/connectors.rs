@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Cares for one connector of a change-capture platform.
 #[async_trait]
 pub trait ConnectorCare: Send {
-    /// Looks at it and does what it needs, so that it captures these tables. How it is then.
-    async fn care(&mut self, tables: &BTreeSet<TableId>) -> Result<Health>;
+    /// Looks at it and, where this agent `leads` its group, does what it needs, so that it captures these tables. How it is then.
+    async fn care(&mut self, tables: &BTreeSet<TableId>, leads: bool) -> Result<Health>;
     /// What people may see of it, as of the last look: `state`, `tasks`, `config` with secrets hidden. None: not looked at yet.
     fn shown(&self) -> Option<Value>;
 }
@@ -35,9 +35,10 @@ pub async fn care_for(mut connector: Box<dyn ConnectorCare>, shared: Arc<Shared>
             }
             picture.state.present().filter(|(_, table)| table.schema.is_some()).map(|(id, _)| id.clone()).collect()
         };
+        let Some(leads) = shared.leads() else { continue };
         let looked = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            looked = connector.care(&tables) => looked,
+            looked = connector.care(&tables, leads) => looked,
         };
         let (state, messages) = looked.map_or_else(|error| (HealthState::Down, vec![error.chain()]), |health| (health.state, health.messages));
         let health = Health { component: "connect".into(), state, messages };

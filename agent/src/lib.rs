@@ -11,6 +11,7 @@ pub mod config;
 pub mod connectors;
 pub mod copy;
 pub mod desk;
+pub mod group;
 pub mod occurrences;
 pub mod pipeline;
 pub mod metrics;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use utoipa::ToSchema;
 
+use crate::group::Membership;
 use crate::state::State;
 use crate::window::Window;
 
@@ -35,6 +36,8 @@ pub struct Shared {
     /// Microseconds for which the line waited with a full queue.
     pub queue_full_micros: AtomicU64,
     connector: Mutex<Option<serde_json::Value>>,
+    /// Among the agents that share the pipeline; None: this one is alone.
+    pub membership: Option<Arc<Membership>>,
     /// The checks of this agent, newest last, bounded.
     pub checks: Mutex<Vec<Check>>,
     /// The effective configuration with secrets hidden, as `/api/v1/config` shows it.
@@ -82,6 +85,8 @@ pub struct SharedParts {
     pub history: Arc<dyn HistoryReader>,
     /// See [`Shared::config`].
     pub config: serde_json::Value,
+    /// See [`Shared::membership`].
+    pub membership: Option<Arc<Membership>>,
 }
 
 impl Shared {
@@ -99,9 +104,20 @@ impl Shared {
             streaming: AtomicBool::new(false),
             queue_full_micros: AtomicU64::new(0),
             connector: Mutex::new(None),
+            membership: parts.membership,
             checks: Mutex::new(Vec::new()),
             config: parts.config,
         })
+    }
+
+    /// Whether this agent does what only one of several may do; None: the others were not met yet.
+    pub fn leads(&self) -> Option<bool> {
+        self.membership.as_ref().map_or(Some(true), |membership| membership.leads())
+    }
+
+    /// Whether this agent is the one that compares a table.
+    pub fn owns(&self, table: &TableId) -> bool {
+        self.membership.as_ref().is_none_or(|membership| membership.owns(table))
     }
 
     /// What people may see of the connector, as of the last look; None: there is none, or it was not looked at yet.

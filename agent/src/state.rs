@@ -7,7 +7,7 @@ use plumbline_sdk::plugin::{OpCounts, Remembered, Verified};
 use plumbline_sdk::{
     Batch, ChangeEvent, Coordinate, CopyMark, Event, Health, HealthState, Op, Position, SchemaChangeKind, TableId, TableSchema, TargetTable, TransactionMark, Verdict,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::source_log::SourceLog;
 
@@ -34,7 +34,7 @@ pub struct RowCount {
 }
 
 /// A part of a table that nobody can judge, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unverified {
     /// The columns; empty: the whole table.
     pub columns: Vec<String>,
@@ -180,6 +180,32 @@ impl TableState {
     pub fn unjudged(&self) -> impl Iterator<Item = &Unverified> {
         self.could_not_look.iter().chain(&self.unverified)
     }
+    /// What its owner says of it.
+    pub fn said(&self) -> Said {
+        Said {
+            verified: self.verified.clone(),
+            compared: self.compared,
+            unverified: self.unverified.clone(),
+            could_not_look: self.could_not_look.clone(),
+            notes: self.notes.clone(),
+            representation_only: self.representation_only.clone(),
+            gap: self.gap,
+            last: self.last.as_ref().map(|last| (last.op.index(), last.commit_micros)),
+        }
+    }
+    fn take_in(&mut self, id: &TableId, said: Said) {
+        self.verified = said.verified;
+        self.compared = said.compared;
+        self.unverified = said.unverified;
+        self.could_not_look = said.could_not_look;
+        self.notes = said.notes;
+        self.representation_only = said.representation_only;
+        self.gap = said.gap;
+        let last = said.last.and_then(|(op, commit_micros)| Some(LastEvent { table: id.clone(), op: *Op::ALL.get(op)?, commit_micros }));
+        if last.as_ref().map(|last| last.commit_micros) > self.last.as_ref().map(|last| last.commit_micros) {
+            self.last = last;
+        }
+    }
     /// Changes (inserts, updates, deletes) of these counters.
     pub fn changes(counts: &OpCounts) -> u64 {
         counts[Op::Insert.index()] + counts[Op::Update.index()] + counts[Op::Delete.index()]
@@ -251,6 +277,22 @@ pub struct State {
     pub discovered: bool,
     /// What the source said of its log.
     pub source_log: SourceLog,
+    /// Whether several agents share the pipeline: then counters since the beginning come from what history was told by all of them.
+    pub in_group: bool,
+}
+
+/// What the owner of a table says of it to the agents that do not read its changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    verified: Option<Verified>,
+    compared: Option<(i64, i64)>,
+    unverified: Vec<Unverified>,
+    could_not_look: Option<Unverified>,
+    notes: Vec<String>,
+    representation_only: BTreeMap<String, u64>,
+    gap: bool,
+    /// The newest change: its operation's number, and when it was committed.
+    last: Option<(usize, i64)>,
 }
 
 /// Totals since this start.
@@ -297,14 +339,35 @@ impl State {
         state
     }
 
+    /// Takes in what all agents of the group told history, and what the owners of tables say of them.
+    pub fn take_in(&mut self, remembered: Remembered, mut said: BTreeMap<TableId, Said>, owns: impl Fn(&TableId) -> bool) {
+        (self.records, self.duplicates, self.control) = (remembered.records, remembered.duplicates, remembered.control);
+        for (id, counts) in remembered.counters {
+            self.tables.entry(id).or_default().total = counts;
+        }
+        for (id, table) in &mut self.tables {
+            if !owns(id)
+                && let Some(said) = said.remove(id)
+            {
+                table.take_in(id, said);
+            }
+        }
+        let newest = self.tables.values().filter_map(|table| table.last.as_ref()).max_by_key(|last| last.commit_micros);
+        if newest.map(|last| last.commit_micros) > self.last.as_ref().map(|last| last.commit_micros) {
+            self.last = newest.cloned();
+        }
+    }
+
     /// Takes in a batch as it was received, before any sink wrote it: counters, last events, pending changes.
     /// Changes that [`received`](Self::received) already includes are duplicates.
     pub fn receive(&mut self, batch: &Batch, now_micros: i64) {
-        self.records += batch.records;
-        self.control += batch.control;
+        if !self.in_group {
+            self.records += batch.records;
+            self.control += batch.control;
+            self.duplicates += batch.duplicates;
+        }
         self.live.records += batch.records;
         self.live.control += batch.control;
-        self.duplicates += batch.duplicates;
         self.live.duplicates += batch.duplicates;
         self.live.bytes += batch.bytes;
         if let Some(mark) = &batch.copy {
@@ -316,10 +379,12 @@ impl State {
             let mut fresh = 0;
             for change in batch.new_changes(mark, self.received.as_ref()) {
                 fresh += 1;
-                count_change(&mut self.tables, change, mark, self.applies.then_some(now_micros));
+                count_change(&mut self.tables, change, mark, !self.in_group, self.applies.then_some(now_micros));
                 self.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros: mark.commit_micros });
             }
-            self.duplicates += all - fresh;
+            if !self.in_group {
+                self.duplicates += all - fresh;
+            }
             self.live.duplicates += all - fresh;
             let known = self.received.as_ref().is_some_and(|position| position.contains(&mark.id));
             if mark.complete && !known {
@@ -500,15 +565,17 @@ impl State {
     }
 }
 
-/// `applied_from`: the time of receipt, where we apply.
-fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, mark: &TransactionMark, applied_from: Option<i64>) {
+/// `alone`: no other agent counts for this pipeline. `applied_from`: the time of receipt, where we apply.
+fn count_change(tables: &mut BTreeMap<TableId, TableState>, change: &ChangeEvent, mark: &TransactionMark, alone: bool, applied_from: Option<i64>) {
     let commit_micros = mark.commit_micros;
     // The table is nearly always known: look before cloning its name.
     if !tables.contains_key(&change.table.id) {
         tables.insert(change.table.id.clone(), TableState::default());
     }
     let Some(table) = tables.get_mut(&change.table.id) else { return };
-    table.total[change.op.index()] += 1;
+    if alone {
+        table.total[change.op.index()] += 1;
+    }
     table.live[change.op.index()] += 1;
     table.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros });
     if table.schema.is_none() {

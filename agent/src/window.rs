@@ -40,6 +40,11 @@ impl Window {
         self.end = position;
     }
 
+    /// Other parts of another log are read from now on: what came before in them is not known by name.
+    pub fn begin_again(&mut self) {
+        self.since = Instant::now();
+    }
+
     /// How long ago it began.
     pub fn age(&self) -> Duration {
         self.since.elapsed()

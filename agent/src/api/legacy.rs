@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use plumbline_sdk::TableId;
-use plumbline_sdk::plugin::LogEntry;
+use plumbline_sdk::plugin::{LogEntry, Member};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -372,7 +372,33 @@ pub struct KafkaStatus {
     topics: Vec<String>,
     /// How far each partition was read and stored.
     consumers: Vec<PartitionPlace>,
+    /// The agents that share the partitions; empty where this one is alone.
+    members: Vec<AgentOfGroup>,
     timestamp: String,
+}
+
+/// One of several agents.
+#[derive(Debug, Serialize, ToSchema)]
+struct AgentOfGroup {
+    /// New at every start.
+    id: String,
+    /// Where its API listens.
+    address: String,
+    /// Since when it is a member.
+    since: String,
+    /// How many partitions it reads.
+    partitions: u64,
+    /// Whether it cares for the connector.
+    leads: bool,
+    /// Whether it is the one that answers.
+    this: bool,
+}
+
+impl From<Member> for AgentOfGroup {
+    fn from(member: Member) -> Self {
+        let Member { id, address, since_micros, partitions, leads, this } = member;
+        Self { id, address, since: clock::text(since_micros), partitions, leads, this }
+    }
 }
 
 /// How far a partition was read.
@@ -393,7 +419,9 @@ pub async fn kafka_status(State(app): State<App>) -> Json<KafkaStatus> {
     let place = |(topic, partition, at): (&std::sync::Arc<str>, i32, &plumbline_sdk::position::PartitionAt)| PartitionPlace { topic: topic.to_string(), partition, next_offset: at.next };
     let consumers = partitions.map(|partitions| partitions.iter().map(place).collect()).unwrap_or_default();
     let status = crate::api::health::connection(&picture.state, "kafka");
-    Json(KafkaStatus { status, topics, consumers, timestamp: clock::text(clock::now_micros()) })
+    let members = app.shared.membership.as_ref().map(|membership| membership.members()).unwrap_or_default();
+    let members = members.into_iter().map(AgentOfGroup::from).collect();
+    Json(KafkaStatus { status, topics, consumers, members, timestamp: clock::text(clock::now_micros()) })
 }
 
 /// Debezium's connectors, where they are used.

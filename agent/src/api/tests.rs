@@ -114,6 +114,7 @@ impl Ground {
         let (commands_in, commands) = mpsc::channel(8);
         let events = Arc::new(Events::default());
         let shared = Shared::new(SharedParts {
+            membership: None,
             pipeline: "test".into(),
             started_micros: 0,
             state,

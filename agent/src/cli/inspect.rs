@@ -82,7 +82,7 @@ pub(crate) async fn events(config: &Config, limit: Option<u64>, as_json: bool) -
         true => builtin::finder(config)?.tables().await?.into_iter().map(|(schema, _)| (schema.id.clone(), Arc::new(schema))).collect(),
         false => HashMap::new(),
     };
-    let mut stream = builtin::source(config, Arc::new(move |id| tables.get(id).cloned()))?.stream;
+    let mut stream = builtin::source(config, Arc::new(move |id| tables.get(id).cloned()), None)?.stream;
     stream.connect(None).await?;
     let mut shown = 0;
     loop {

@@ -29,6 +29,7 @@ impl HistoryReader for NoHistory {
 
 fn shared(state: State) -> Arc<Shared> {
     let parts = SharedParts {
+            membership: None,
         pipeline: "test".into(),
         started_micros: 0,
         state,

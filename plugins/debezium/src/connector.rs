@@ -269,15 +269,26 @@ impl Connector {
     }
 
     /// Looks at the connector and does what it needs, so that it captures `tables`. To be called when the tables change, and every few seconds.
-    /// `Disconnected`: Connect is away, or busy; call again. `Rejected`: the settings are wrong, by name.
-    pub async fn care(&mut self, tables: &BTreeSet<TableId>, now: Instant) -> Result<Health> {
+    /// `Disconnected`: Connect is away, or busy; call again. `Rejected`: the settings are wrong, by name. Without `acts` it only looks: of several
+    /// agents one acts.
+    pub async fn care(&mut self, tables: &BTreeSet<TableId>, now: Instant, acts: bool) -> Result<Health> {
         let name = self.config.name();
         let desired = self.config.settings(tables);
         let seen = self.connect.config(&name).await?;
         let status = if seen.is_some() { self.connect.status(&name).await? } else { None };
         let decision = decide(&name, &desired, tables, seen.as_ref(), status.as_ref(), &self.restarts, now);
-        self.pending.extend(decision.added.iter().cloned());
-        self.pending.retain(|table| tables.contains(table));
+        let mut decision = decision;
+        if acts {
+            self.pending.extend(decision.added.iter().cloned());
+            self.pending.retain(|table| tables.contains(table));
+        } else {
+            if !decision.actions.is_empty() {
+                // Whoever acts may ask for rows next.
+                self.asked = Some(now);
+            }
+            decision.actions.clear();
+            self.pending.clear();
+        }
         for action in &decision.actions {
             match action {
                 Action::Put(settings) => self.put(&name, settings).await?,
@@ -287,7 +298,7 @@ impl Connector {
                 }
             }
         }
-        if decision.healthy {
+        if decision.healthy && acts {
             self.restarts.healthy(now);
             self.ask_for_rows(now).await?;
         }

@@ -162,6 +162,18 @@ impl Assembler {
         self.topics.values().flat_map(|topic| topic.partitions.values()).any(|partition| partition.newest.approximate())
     }
 
+    /// Goes on with a partition at this place, whatever was read of it here before; None: at its beginning.
+    pub fn go_on(&mut self, topic: &Arc<str>, partition: i32, at: Option<PartitionAt>) {
+        let place = at.clone().unwrap_or_default();
+        let newest = place.newest.as_deref().map(Newest::of_text).unwrap_or_default();
+        let largest = self.ways.largest;
+        let known = self.topics.entry(Arc::clone(topic)).or_insert_with(|| Topic::new(topic, largest));
+        known.partitions.insert(partition, Partition { next: place.next, newest, touched: false });
+        if let Some(at) = at {
+            self.position.partitions.get_or_insert_default().set(topic, partition, at);
+        }
+    }
+
     /// All that lies before this place of the binlog was taken in.
     pub fn whole_through(&mut self, file: &str, at: Coordinate) {
         self.moved |= self.position.at != at || self.position.file != file;

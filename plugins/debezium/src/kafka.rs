@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use plumbline_sdk::pattern::matches;
+use plumbline_sdk::plugin::Group;
 use plumbline_sdk::{Batch, Error, Position, Result, Secret, Source};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -22,16 +23,18 @@ use crate::envelope::LARGEST;
 use crate::ingest::{Aside, Lookup, Ways};
 
 mod context;
+mod group;
 mod read;
 mod signals;
 mod sinks;
 mod whole;
 
 pub use signals::KafkaSignals;
-pub use sinks::SinkOffsets;
+pub use sinks::{SinkOffsets, topic_of};
 pub use whole::{StoredPlace, StoredPlaces};
 
 use context::Context;
+use group::STORED_WITHIN;
 
 /// librdkafka's settings that may be given beyond ours. None of them opens a file, loads code or names another host.
 const ALLOWED: [&str; 25] = [
@@ -166,6 +169,10 @@ impl KafkaConfig {
         client.extend(self.client().config_map().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         for (key, value) in [
             ("group.id", self.group().as_str()),
+            // At each change of the group all partitions are given anew: see group.rs.
+            ("partition.assignment.strategy", "roundrobin"),
+            ("session.timeout.ms", "6000"),
+            ("heartbeat.interval.ms", "1500"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
@@ -185,6 +192,9 @@ pub struct KafkaCdc {
     lookup: Lookup,
     aside: Arc<Aside>,
     stored: Option<StoredPlaces>,
+    group: Option<Arc<dyn Group>>,
+    /// The position after the last batch that was handed on.
+    handed: Option<Position>,
     running: Option<Running>,
 }
 
@@ -204,16 +214,34 @@ impl KafkaCdc {
     /// A source of these settings; `lookup` says how watched tables look. Does no IO.
     pub fn new(config: KafkaConfig, lookup: Lookup) -> Result<Self> {
         config.check()?;
-        Ok(Self { config, lookup, aside: Arc::default(), stored: None, running: None })
+        Ok(Self { config, lookup, aside: Arc::default(), stored: None, group: None, handed: None, running: None })
     }
     /// Is told what Connect stores for the connector: only then do positions say through which place of the binlog the topics were read.
     pub fn told_by(mut self, stored: StoredPlaces) -> Self {
         self.stored = Some(stored);
         self
     }
+    /// Reads as one of several agents: only the partitions that the consumer group gives it, from where `group` says.
+    pub fn in_group(mut self, group: Arc<dyn Group>) -> Self {
+        self.group = Some(group);
+        self
+    }
     /// Records that could not be taken, for who shows them. Stays the same over reconnects.
     pub fn aside(&self) -> Arc<Aside> {
         Arc::clone(&self.aside)
+    }
+
+    /// Waits until the group's store has what was handed on: what is claimed again begins after it.
+    async fn stored(&self) -> Result<()> {
+        let (Some(group), Some(partitions)) = (&self.group, self.handed.as_ref().and_then(|position| position.partitions.as_ref())) else { return Ok(()) };
+        let started = Instant::now();
+        while !partitions.iter().all(|(topic, partition, at)| group.stored(topic, partition).unwrap_or(0) >= at.next) {
+            if started.elapsed() > STORED_WITHIN {
+                return Err(Error::disconnected("what was read of Kafka is not stored yet; it is read on when it is"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     async fn end(&mut self) {
@@ -229,6 +257,7 @@ impl KafkaCdc {
 impl Source for KafkaCdc {
     async fn connect(&mut self, from: Option<&Position>) -> Result<()> {
         self.end().await;
+        self.stored().await?;
         let position = from.cloned().unwrap_or_default();
         if position.partitions.is_none() && position != Position::default() {
             return Err(Error::config(
@@ -237,13 +266,14 @@ impl Source for KafkaCdc {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let ways = Ways { cells: self.config.cells, largest: self.config.max_record_bytes, compressed: self.config.compressed_transactions };
-        let (config, lookup, aside, ended) = (self.config.clone(), Arc::clone(&self.lookup), Arc::clone(&self.aside), Arc::clone(&stop));
         let stored = self.stored.clone().map(|mut stored| {
             // What was stored before this connection tells as well.
             stored.mark_changed();
             stored
         });
-        let reader = tokio::task::spawn_blocking(move || read::Reader::connect(config, lookup, ways, position, aside, stored, ended))
+        let group = self.group.clone().map(|group| (group, tokio::runtime::Handle::current()));
+        let parts = read::Parts { config: self.config.clone(), lookup: Arc::clone(&self.lookup), ways, aside: Arc::clone(&self.aside), stored, group, stop: Arc::clone(&stop) };
+        let reader = tokio::task::spawn_blocking(move || read::Reader::connect(parts, position))
             .await
             .map_err(|cause| Error::disconnected("the connection to Kafka was given up").caused_by(cause))??;
         let consumer = reader.consumer();
@@ -260,12 +290,21 @@ impl Source for KafkaCdc {
         let Some(running) = &mut self.running else { return Err(Error::disconnected("Kafka is not connected")) };
         match tokio::time::timeout(wait, running.batches.recv()).await {
             Err(_) => Ok(Some(Batch::default())),
-            Ok(Some(batch)) => batch.map(Some),
+            Ok(Some(batch)) => {
+                let batch = batch?;
+                if self.group.is_some() && batch.position.is_some() {
+                    self.handed.clone_from(&batch.position);
+                }
+                Ok(Some(batch))
+            }
             Ok(None) => Err(Error::disconnected("the thread that reads Kafka has ended")),
         }
     }
 
     async fn commit(&mut self, upto: &Position) -> Result<()> {
+        if self.group.is_some() {
+            return Ok(());
+        }
         let (Some(running), Some(partitions)) = (&mut self.running, &upto.partitions) else { return Ok(()) };
         if running.committed.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
             return Ok(());

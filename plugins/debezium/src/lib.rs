@@ -15,5 +15,5 @@ mod shape;
 
 pub use connector::{Connector, ConnectorConfig, Signals};
 pub use ingest::{Aside, Kept, Lookup};
-pub use kafka::{KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace, StoredPlaces};
+pub use kafka::{KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace, StoredPlaces, topic_of};
 pub use shape::{Field, Shape};

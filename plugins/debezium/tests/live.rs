@@ -104,7 +104,7 @@ impl Stage {
         let tables: BTreeSet<TableId> = tables.iter().map(|table| TableId::new("dbz", *table)).collect();
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
-            match self.connector.care(&tables, Instant::now()).await {
+            match self.connector.care(&tables, Instant::now(), true).await {
                 Ok(health) if health.state == HealthState::Up => return,
                 Ok(health) => assert!(Instant::now() < deadline, "{health:?} {:?}", self.connector.shown()),
                 Err(error) if error.kind() == ErrorKind::Disconnected => assert!(Instant::now() < deadline, "{}", error.chain()),

@@ -1,5 +1,6 @@
 //! The plugin kinds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::event::{Batch, CopyMark, Op};
 use crate::finding::{Finding, Verdict};
-use crate::position::Position;
+use crate::position::{PartitionAt, Position};
 use crate::read::{ReadPlan, RowBlock};
 use crate::table::TableId;
 use crate::value::Row;
@@ -182,6 +183,66 @@ pub struct DailyCounts {
     pub counts: OpCounts,
 }
 
+/// An agent of a group, as the others see it.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Member {
+    /// A name of its own, new at every start.
+    pub id: String,
+    /// Where its API listens.
+    pub address: String,
+    /// Since when it is a member, microseconds since the Unix epoch.
+    pub since_micros: i64,
+    /// How many partitions it reads.
+    pub partitions: u64,
+    /// Whether it does what only one of them may do, such as caring for the connector.
+    pub leads: bool,
+    /// Whether it is the one that was asked.
+    pub this: bool,
+}
+
+/// What the agents of a group know together.
+#[derive(Debug, Clone, Default)]
+pub struct GroupPicture {
+    /// Those that live, the oldest first.
+    pub members: Vec<Member>,
+    /// What history was told by all of them.
+    pub remembered: Remembered,
+    /// What the owner of each table said of it, in the host's own words.
+    pub said: Vec<(TableId, String)>,
+}
+
+/// Who reads a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// This agent.
+    This,
+    /// Another one.
+    Another,
+    /// Nobody was ever known to read it: it may not be there.
+    Nobody,
+}
+
+/// Several agents that share one pipeline's partitions, its history and its counters.
+///
+/// A partition has one owner at a time. Whoever claims it fences its former owner, of whom nothing more is taken.
+#[async_trait]
+pub trait Group: Send + Sync {
+    /// Takes over these partitions of the cluster `cluster`, and says how far each of them was read; None: not at all.
+    async fn claim(&self, cluster: &str, partitions: &[(Arc<str>, i32)]) -> Result<Vec<Option<PartitionAt>>>;
+    /// The offset up to which a partition that this agent claimed is stored; None: nothing of it is.
+    fn stored(&self, topic: &str, partition: i32) -> Option<u64>;
+    /// Lets go of all partitions: others will claim them.
+    fn release(&self);
+    /// How often partitions were claimed: where it changes, what is remembered of the stream begins anew.
+    fn claims(&self) -> u64;
+    /// Who reads a topic, as of the last [`meet`](Self::meet).
+    fn reads(&self, topic: &str) -> Reads;
+    /// Tells the others that this agent lives and listens at `address`, and learns of them. To be called about twice a second.
+    async fn meet(&self, address: &str) -> Result<GroupPicture>;
+    /// Tells the others what is known of a table.
+    async fn say(&self, table: &TableId, words: &str) -> Result<()>;
+}
+
 /// A sink that can also be asked what it was told, and that stores position and counters atomically with it.
 ///
 /// One write is one transaction with a compare-and-set on (epoch, previous position): a second agent that opens the same history
@@ -195,6 +256,10 @@ pub trait History: Sink {
     /// What the set-up of the store could do better, one sentence each, as of the last `connect`. Nothing here stops the line.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// The group of agents that share this history. None: it is one agent's alone.
+    fn group(&self) -> Option<Arc<dyn Group>> {
+        None
     }
     /// A second handle on the same history, for the API to read while the line writes.
     fn reader(&self) -> Box<dyn HistoryReader>;

@@ -247,17 +247,17 @@ async fn a_connector_is_created_widened_and_healed() {
     let signals = Kept::default();
     let mut care = Connector::new(ConnectorConfig { connect_url: url, ..config() }, Box::new(signals.clone())).expect("a connector");
     let now = Instant::now();
-    care.care(&tables(&["a"]), now).await.expect("created");
-    let health = care.care(&tables(&["a"]), now).await.expect("seen");
+    care.care(&tables(&["a"]), now, true).await.expect("created");
+    let health = care.care(&tables(&["a"]), now, true).await.expect("seen");
     assert_eq!((health.state, fake.lock().expect("a lock").puts), (HealthState::Up, 1));
-    care.care(&tables(&["a", "b"]), now).await.expect("widened");
+    care.care(&tables(&["a", "b"]), now, true).await.expect("widened");
     assert!(signals.0.lock().expect("a lock").is_empty(), "the signal waits for the new list");
-    care.care(&tables(&["a", "b"]), now).await.expect("signalled");
-    care.care(&tables(&["a", "b"]), now).await.expect("once");
+    care.care(&tables(&["a", "b"]), now, true).await.expect("signalled");
+    care.care(&tables(&["a", "b"]), now, true).await.expect("once");
     let sent = signals.0.lock().expect("a lock").clone();
     assert!(matches!(&sent[..], [one] if one.starts_with("plumbline.plumbline-signals plumbline ") && one.contains("inv.b")), "{sent:?}");
     fake.lock().expect("a lock").failed = Some("boom with sesame".into());
-    let health = care.care(&tables(&["a", "b"]), now).await.expect("restarted");
+    let health = care.care(&tables(&["a", "b"]), now, true).await.expect("restarted");
     assert_eq!((health.state, fake.lock().expect("a lock").restarts), (HealthState::Down, 1));
     assert!(health.messages.iter().any(|message| message.contains("boom with ***")), "{health:?}");
     let shown = serde_json::to_string(care.shown().expect("shown")).expect("JSON");
@@ -269,7 +269,7 @@ async fn refused_settings_are_named_and_never_put() {
     let (url, fake) = fake().await;
     fake.lock().expect("a lock").faults.push(("database.hostname".into(), "Unable to connect: Access denied for user 'dbz' with sesame".into()));
     let mut care = Connector::new(ConnectorConfig { connect_url: url, ..config() }, Box::new(Kept::default())).expect("a connector");
-    let error = care.care(&tables(&["a"]), Instant::now()).await.expect_err("refused");
+    let error = care.care(&tables(&["a"]), Instant::now(), true).await.expect_err("refused");
     assert!(error.to_string().contains("`database.hostname`: Unable to connect") && !error.chain().contains("sesame"), "{error}");
     assert_eq!(fake.lock().expect("a lock").puts, 0);
 }
@@ -279,10 +279,10 @@ async fn a_busy_cluster_is_asked_again_and_a_foreign_connector_refused() {
     let (url, fake) = fake().await;
     fake.lock().expect("a lock").busy = true;
     let mut care = Connector::new(ConnectorConfig { connect_url: url, ..config() }, Box::new(Kept::default())).expect("a connector");
-    let error = care.care(&tables(&["a"]), Instant::now()).await.expect_err("busy");
+    let error = care.care(&tables(&["a"]), Instant::now(), true).await.expect_err("busy");
     assert_eq!(error.kind(), plumbline_sdk::ErrorKind::Disconnected);
     fake.lock().expect("a lock").config = Some([("connector.class".to_owned(), "x".to_owned())].into());
-    assert_eq!(care.care(&tables(&["a"]), Instant::now()).await.expect("looked").state, HealthState::Down);
+    assert_eq!(care.care(&tables(&["a"]), Instant::now(), true).await.expect("looked").state, HealthState::Down);
     assert!(care.delete().await.expect_err("foreign").to_string().contains("is taken"));
 }
 

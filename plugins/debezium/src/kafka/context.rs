@@ -1,13 +1,44 @@
-//! What librdkafka says of itself, into our logs.
+//! What librdkafka says of itself: into our logs, and, of a group, to the thread that reads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
 
-/// Passes on logs and errors.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Context;
+/// What a group decides of this member, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// These are to be read from now on, and no others.
+    Assigned(Vec<(Arc<str>, i32)>),
+    /// Nothing is to be read any more.
+    Revoked,
+    /// The group does not have this member.
+    Failed(RDKafkaErrorCode),
+}
+
+/// Passes on logs, errors and decisions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Context {
+    decisions: Arc<Mutex<VecDeque<Decision>>>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// Nobody takes up decisions any more: the consumer is about to leave its group.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+    /// The oldest decision that was not taken up yet.
+    pub fn next(&self) -> Option<Decision> {
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -23,4 +54,21 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    /// Only noted: the thread that reads claims the partitions first, or stores what it has of them, and then answers the group.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Relaxed) {
+            // The group waits for an answer, and the consumer's end for the group.
+            let _ = consumer.unassign();
+            return;
+        }
+        let decision = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                Decision::Assigned(partitions.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect())
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Decision::Revoked,
+            other => Decision::Failed(other.into()),
+        };
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner).push_back(decision);
+    }
+}

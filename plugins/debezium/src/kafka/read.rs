@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use plumbline_sdk::plugin::Group;
+use plumbline_sdk::position::Partitions;
 use plumbline_sdk::{Batch, Error, Event, Health, HealthState, Position, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 
 use super::KafkaConfig;
 use super::context::Context;
+use super::group::Membership;
 use super::whole::{Claim, StoredPlace, StoredPlaces};
 use crate::envelope::Half;
 use crate::ingest::{Aside, Assembler, Lookup, Record, Ways};
@@ -27,15 +31,15 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// News of records kept aside come at most so often.
 const NEWS: Duration = Duration::from_secs(10);
 
-type Place = (Arc<str>, i32);
+pub(super) type Place = (Arc<str>, i32);
 
 /// What the thread owns.
 pub(super) struct Reader {
-    config: KafkaConfig,
-    consumer: Arc<BaseConsumer<Context>>,
-    assembler: Assembler,
-    assigned: BTreeSet<Place>,
-    stop: Arc<AtomicBool>,
+    pub(super) config: KafkaConfig,
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) assembler: Assembler,
+    pub(super) assigned: BTreeSet<Place>,
+    pub(super) stop: Arc<AtomicBool>,
     aside: Arc<Aside>,
     refreshed: Instant,
     /// What was last said of health, and when.
@@ -45,14 +49,28 @@ pub(super) struct Reader {
     /// The place that Connect stored for the connector; None: nobody tells.
     stored: Option<StoredPlaces>,
     /// What must be read for it to hold.
-    claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
+    /// None: this agent alone reads all partitions.
+    pub(super) membership: Option<Membership>,
+}
+
+/// What a reader is made of.
+pub(super) struct Parts {
+    pub config: KafkaConfig,
+    pub lookup: Lookup,
+    pub ways: Ways,
+    pub aside: Arc<Aside>,
+    pub stored: Option<StoredPlaces>,
+    pub group: Option<(Arc<dyn Group>, Handle)>,
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Reader {
-    /// Connects, checks that the log still has what comes after `position`, and assigns all partitions.
-    pub(super) fn connect(config: KafkaConfig, lookup: Lookup, ways: Ways, mut position: Position, aside: Arc<Aside>, stored: Option<StoredPlaces>, stop: Arc<AtomicBool>) -> Result<Self> {
+    /// Connects, checks that the log still has what comes after `position`, and assigns all partitions, or asks the group for a share of them.
+    pub(super) fn connect(parts: Parts, mut position: Position) -> Result<Self> {
+        let Parts { config, lookup, ways, aside, stored, group, stop } = parts;
         let consumer: BaseConsumer<Context> =
-            config.consumer().create_with_context(Context).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
+            config.consumer().create_with_context(Context::default()).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
         let consumer = Arc::new(consumer);
         let mut reader = Self {
             assembler: Assembler::new(lookup.clone(), ways, Position::default(), Arc::clone(&aside)),
@@ -66,6 +84,7 @@ impl Reader {
             oddities: Vec::new(),
             stored,
             claim: None,
+            membership: None,
         };
         let there = reader.partitions()?;
         let cluster = reader.consumer.client().fetch_cluster_id(ANSWER).unwrap_or_default();
@@ -76,8 +95,16 @@ impl Reader {
                 reader.config.bootstrap_servers, position.server
             )));
         }
-        position.server = cluster;
+        position.server.clone_from(&cluster);
         position.partitions.get_or_insert_default();
+        if let Some((group, runtime)) = group {
+            // Where each partition was read to is asked when it is claimed.
+            let position = Position { partitions: Some(Partitions::default()), ..position };
+            reader.assembler = Assembler::new(lookup, ways, position, aside);
+            reader.membership = Some(Membership { group, runtime, cluster, topics: BTreeSet::new() });
+            reader.subscribe(&there)?;
+            return Ok(reader);
+        }
         reader.assembler = Assembler::new(lookup, ways, position, aside);
         reader.assign(there, true)?;
         Ok(reader)
@@ -93,9 +120,10 @@ impl Reader {
             let read = self.read();
             self.look_at_claim();
             // What was read before an error came is good.
-            if !self.assembler.is_empty() && batches.blocking_send(Ok(self.assembler.batch())).is_err() {
+            if !self.hand_over(batches) {
                 return;
             }
+            let read = read.and_then(|()| self.follow(batches));
             if let Err(error) = read {
                 let _ = batches.blocking_send(Err(error));
                 return;
@@ -106,6 +134,11 @@ impl Reader {
                 return;
             }
         }
+    }
+
+    /// Hands over what was read; false: nobody listens any more.
+    pub(super) fn hand_over(&mut self, batches: &Sender<Result<Batch>>) -> bool {
+        self.assembler.is_empty() || batches.blocking_send(Ok(self.assembler.batch())).is_ok()
     }
 
     /// Reads what fits one batch, and looks for new partitions now and then.
@@ -185,6 +218,9 @@ impl Reader {
 
     /// Reads these partitions: known ones go on, unknown ones begin at their beginning. `first`: after connecting, where the log is checked.
     fn assign(&mut self, there: BTreeSet<Place>, first: bool) -> Result<()> {
+        if self.membership.is_some() {
+            return self.subscribe(&there);
+        }
         if first {
             for (topic, partition) in &there {
                 if let Some(next) = self.assembler.next(topic, *partition) {
@@ -216,7 +252,7 @@ impl Reader {
     }
 
     /// The log must have the record `next`, or end there.
-    fn check_range(&self, topic: &str, partition: i32, next: u64) -> Result<()> {
+    pub(super) fn check_range(&self, topic: &str, partition: i32, next: u64) -> Result<()> {
         let (low, high) = self.consumer.fetch_watermarks(topic, partition, ANSWER).map_err(|cause| self.away(cause))?;
         let (low, high) = (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0));
         if next < low {
@@ -263,7 +299,7 @@ impl Reader {
         }
     }
 
-    fn away(&self, cause: KafkaError) -> Error {
+    pub(super) fn away(&self, cause: KafkaError) -> Error {
         Error::disconnected(format!("Kafka at `{}` does not answer", self.config.bootstrap_servers)).caused_by(cause)
     }
 
@@ -280,7 +316,7 @@ impl Reader {
             let last = kept.last().map(|kept| format!("; the last, `{}` partition {} offset {}: {}", kept.topic, kept.partition, kept.offset, kept.reason));
             messages.push(format!("{total} records could not be taken{}", last.unwrap_or_default()));
         }
-        if self.assigned.is_empty() {
+        if self.assigned.is_empty() && self.membership.as_ref().is_none_or(|membership| membership.topics.is_empty()) {
             messages.push("no topic of the connector is there yet".into());
         }
         if self.assembler.approximate() {
@@ -292,5 +328,11 @@ impl Reader {
         self.told = (messages.clone(), Some(Instant::now()));
         let state = if messages.is_empty() { HealthState::Up } else { HealthState::Warning };
         Some(Batch::news(vec![Event::Health(Health { component: "kafka".into(), state, messages })]))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.consumer.context().close();
     }
 }

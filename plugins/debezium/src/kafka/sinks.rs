@@ -140,7 +140,7 @@ impl SinkOffsets {
             .config
             .consumer()
             .set("group.id", group)
-            .create_with_context(Context)
+            .create_with_context(Context::default())
             .map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
         let consumer = Arc::new(consumer);
         lock(&self.inner.consumers).insert(group.to_owned(), Arc::clone(&consumer));
@@ -183,7 +183,7 @@ fn position(topic: &Arc<str>, places: impl Iterator<Item = (i32, u64)>) -> Posit
 }
 
 /// The topic of a table as Debezium names it: what a topic's name cannot have becomes `_`.
-fn topic_of(prefix: &str, table: &TableId) -> String {
+pub fn topic_of(prefix: &str, table: &TableId) -> String {
     let name = format!("{prefix}.{}.{}", table.schema, table.table);
     name.encode_utf16().map(|unit| u8::try_from(unit).ok().filter(|unit| unit.is_ascii_alphanumeric() || b"._-".contains(unit)).map_or('_', char::from)).collect()
 }

@@ -1,7 +1,7 @@
 #!lua
 -- Opens the store for one agent, in one step. Creates it where there is none and none is expected.
 -- KEYS: as in keys.rs.
--- ARGV: 1 format, 2 store that this data folder has used ('' none), 3 name for a new store, 4 owner, 5 epoch to keep ('' takes a new one)
+-- ARGV: 1 format, 2 store that this data folder has used ('' none), 3 name for a new store, 4 owner, 5 epoch to keep ('' takes a new one; `shared` is no epoch, and fences nobody)
 -- Answers `ok` and the line, or what stands against it.
 local line = KEYS[1]
 local kind = redis.call('TYPE', line).ok

@@ -8,6 +8,9 @@
 //!                  :events      stream  the newest changes; the id is the change's number
 //!                  :findings    hash    number -> finding; :findings:... are its indexes and the open ones' counts
 //!                  :days        zset    the days that have counters
+//!                  :partitions  hash    TOPIC/PARTITION -> owner, offset of the next record, what its source remembers of it
+//!                  :members     hash    agent -> when it was last seen, since when it is a member, and what it says of itself
+//!                  :said        hash    TABLE -> what its owner said of it
 //!                  :day:DATE    hash    OP:TABLE -> changes of that day; expires
 //! ```
 //! The braces make one hash slot of them, so that one call may change them all.
@@ -18,10 +21,10 @@ use plumbline_sdk::TableId;
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     root: String,
-    all: [String; 13],
+    all: [String; 16],
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "line",
     "counts",
     "tables",
@@ -35,6 +38,9 @@ const NAMES: [&str; 13] = [
     "findings:resolved:tables",
     "findings:open:counts",
     "days",
+    "partitions",
+    "members",
+    "said",
 ];
 
 impl Keys {
@@ -68,6 +74,9 @@ impl Keys {
     }
     pub(super) fn days(&self) -> &str {
         &self.all[12]
+    }
+    pub(super) fn said(&self) -> &str {
+        &self.all[15]
     }
     /// The counters of a day, `2026-01-31`.
     pub(super) fn day(&self, date: &str) -> String {

@@ -15,6 +15,7 @@
 
 mod connect;
 mod error;
+mod group;
 mod keys;
 mod marker;
 mod reader;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use plumbline_sdk::plugin::{HistoryReader, Remembered, Verified};
+use plumbline_sdk::plugin::{Group, HistoryReader, Remembered, Verified};
 use plumbline_sdk::{Batch, Error, Event, History, Plugin, Position, Result, Secret, Sink, TableId};
 use redis::aio::MultiplexedConnection;
 use schemars::JsonSchema;
@@ -39,6 +40,7 @@ use crate::folder;
 use crate::key_hash::KeyHasher;
 use crate::tally::{DAY_MICROS, Tally, by_day, newest, tally};
 use connect::Server;
+use group::{Claims, RedisGroup};
 use keys::Keys;
 use script::Calls;
 use store::{Answer, Context, Found};
@@ -90,6 +92,9 @@ pub struct RedisHistoryConfig {
     /// For how many days, before today, the counters by day are kept.
     #[serde(default = "default_keep_days")]
     pub keep_days: u32,
+    /// Whether several agents share the history, each of them the owner of some partitions of a partitioned log.
+    #[serde(default)]
+    pub shared: bool,
     /// How long one answer may take.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
@@ -137,6 +142,7 @@ impl Default for RedisHistoryConfig {
             keep_events: default_keep(),
             keep_findings: default_keep(),
             keep_days: default_keep_days(),
+            shared: false,
             timeout_ms: default_timeout_ms(),
         }
     }
@@ -162,6 +168,8 @@ pub struct RedisHistory {
     landed: Option<Landed>,
     marked: bool,
     warnings: Vec<String>,
+    /// Where the history is shared: what this process has claimed, and its name.
+    group: Option<(Arc<Claims>, String)>,
 }
 
 struct Doubt {
@@ -197,7 +205,9 @@ impl Plugin for RedisHistory {
         }
         let keys = Keys::new(&config.prefix, &config.pipeline);
         let server = Server::new(&config, &keys)?;
+        let group = config.shared.then(|| (Arc::new(Claims::default()), store::fresh_name()));
         Ok(Self {
+            group,
             config: Arc::new(config),
             server,
             keys,
@@ -243,6 +253,16 @@ impl RedisHistory {
 
     /// Brings what we believe and what the store says together; `Err`: they cannot be.
     fn settle(&mut self, found: &Found) -> Result<()> {
+        if let Some((claims, owner)) = &self.group {
+            // The line moves by the others' writes too: what must hold is asked of each partition at each write.
+            if self.belief.as_ref().is_none_or(|belief| belief.store != found.stands.store) {
+                claims.opened(&found.stands.store, found.stands.position.as_ref());
+                let position = found.stands.position.clone().filter(|_| self.belief.is_none());
+                self.belief = Some(Belief { owner: owner.clone(), position, ..found.stands.clone() });
+            }
+            self.doubts.clear();
+            return Ok(());
+        }
         let stands = &found.stands;
         let Some(belief) = &self.belief else {
             self.belief = Some(stands.clone());
@@ -283,6 +303,13 @@ impl RedisHistory {
         let now_micros = jiff::Timestamp::now().as_microsecond();
         let (config, stored) = (&self.config, base.position.as_ref());
         let hasher = self.hasher.as_mut().ok_or_else(|| Error::disconnected("the history is not open"))?;
+        if self.group.is_some()
+            && let (Some(position), Some(stored)) = (&batch.position, stored)
+            && !position.order(stored).is_some_and(std::cmp::Ordering::is_ge)
+        {
+            // The source went back to what was stored while later batches were still on their way here.
+            return Err(group::lost("a partition"));
+        }
         let (tally, events, days) = if batch.copy.is_some() || batch.position.is_none() {
             (Tally::default(), Vec::new(), Vec::new())
         } else {
@@ -292,7 +319,13 @@ impl RedisHistory {
             (tally, events, days)
         };
         let news = if batch.copy.is_some() { Vec::new() } else { batch.events.iter().filter(|event| is_news(event)).collect() };
+        let moved = match (&self.group, &batch.position) {
+            (Some((claims, _)), Some(position)) => Some(claims.moved(position)?),
+            (Some(_), None) => Some(Vec::new()),
+            (None, _) => None,
+        };
         Ok(Write {
+            moved,
             tally,
             days,
             events,
@@ -311,7 +344,7 @@ impl RedisHistory {
         if write.is_empty() {
             return Ok(None);
         }
-        pack(&self.calls.write, &self.keys, base, &write).map(Some)
+        pack(&self.calls.write, &self.keys, base, write).map(Some)
     }
 
     /// Whether the store took this very batch when its answer was lost.
@@ -345,6 +378,9 @@ impl RedisHistory {
         })?;
         match Answer::read(&self.server, answer)? {
             Answer::Applied => {
+                if let Some((claims, _)) = &self.group {
+                    claims.stored(packed.moved);
+                }
                 self.belief = Some(packed.after);
                 self.doubts.clear();
                 Ok(Outcome::Written)
@@ -423,7 +459,8 @@ impl History for RedisHistory {
         let belief = self.believed()?;
         let text = serde_json::to_string(verified).map_err(|error| Error::fatal("what was proved cannot be written as JSON").caused_by(error))?;
         let mut cmd = self.calls.verified.begin(&self.keys, &[]);
-        cmd.arg(&belief.store).arg(belief.epoch).arg(&belief.owner).arg(keys::table_name(table)).arg(text);
+        let epoch = if self.group.is_some() { String::new() } else { belief.epoch.to_string() };
+        cmd.arg(&belief.store).arg(epoch).arg(&belief.owner).arg(keys::table_name(table)).arg(text);
         let answer = self.calls.verified.send(&mut conn, &cmd).await.map_err(|error| self.failed(&error))?;
         match Answer::read(&self.server, answer)? {
             Answer::Applied => {}
@@ -433,6 +470,11 @@ impl History for RedisHistory {
         }
         self.conn = Some(conn);
         Ok(())
+    }
+
+    fn group(&self) -> Option<Arc<dyn Group>> {
+        let (claims, owner) = self.group.clone()?;
+        Some(Arc::new(RedisGroup::new(Arc::clone(&self.config), self.server.clone(), self.keys.clone(), owner, claims)))
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -20,6 +20,8 @@ pub(super) struct Calls {
     pub write: Call,
     pub verified: Call,
     pub remembered: Call,
+    pub partitions: Call,
+    pub meet: Call,
 }
 
 impl Calls {
@@ -30,6 +32,8 @@ impl Calls {
             write: call(include_str!("write.lua")),
             verified: call(include_str!("verified.lua")),
             remembered: call(include_str!("remembered.lua")),
+            partitions: call(include_str!("partitions.lua")),
+            meet: call(include_str!("meet.lua")),
         }
     }
 }

@@ -41,6 +41,8 @@ pub(super) enum Answer {
     Damaged(String),
     /// The sums would not add up.
     Unequal,
+    /// This partition has another owner, or another place, than we believe.
+    Taken(String),
 }
 
 impl Answer {
@@ -55,6 +57,7 @@ impl Answer {
             "other" => Self::Other,
             "unequal" => Self::Unequal,
             "format" => Self::Format(text().unwrap_or_default()),
+            "taken" | "back" => Self::Taken(text().unwrap_or_default()),
             "damaged" => Self::Damaged(text().unwrap_or_default()),
             "ok" | "elsewhere" => {
                 let fields: Vec<Option<String>> = parts.next().and_then(|value| Vec::from_redis_value(value).ok()).ok_or_else(strange)?;
@@ -86,6 +89,7 @@ impl Answer {
             )),
             Self::Damaged(key) => Error::fatal(format!("`{key}` in Redis at `{at}` does not belong to a whole history: bring it back from a backup, or remove all keys `{}` to count from zero", keys.pattern())),
             Self::Unequal => Error::fatal(format!("the sums of the history `{line}` in Redis at `{at}` do not add up (records = changes + duplicates + control): bring it back from a backup")),
+            Self::Taken(partition) => super::group::lost(&partition),
             Self::Applied | Self::At(_) => Error::fatal(format!("the history `{line}` in Redis at `{at}` gives an answer that does not belong to the question")),
         }
     }
@@ -119,7 +123,8 @@ impl Context<'_> {
         let known = marker.map(|marker| marker.store).unwrap_or_default();
         let owner = belief.map_or_else(fresh_name, |belief| belief.owner.clone());
         let mut cmd = calls.claim.begin(self.keys, &[]);
-        cmd.arg(FORMAT).arg(known).arg(fresh_name()).arg(owner).arg(belief.map(|belief| belief.epoch.to_string()).unwrap_or_default());
+        let epoch = if self.config.shared { "shared".to_owned() } else { belief.map(|belief| belief.epoch.to_string()).unwrap_or_default() };
+        cmd.arg(FORMAT).arg(known).arg(fresh_name()).arg(owner).arg(epoch);
         let answer = calls.claim.send(conn, &cmd).await.map_err(|error| self.server.place.classify(&error))?;
         match Answer::read(self.server, answer)? {
             Answer::At(found) => Ok(*found),
@@ -166,7 +171,7 @@ impl Context<'_> {
 }
 
 /// A name that nothing else has.
-fn fresh_name() -> String {
+pub(super) fn fresh_name() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 

@@ -1,15 +1,17 @@
 #!lua
 -- One batch, whole or not at all: everything is looked at before the first write, because Redis takes nothing back.
--- The compare-and-set is on (epoch, owner, number of writes, position). Without flags Redis refuses the call up front when it is full.
+-- The compare-and-set is on (epoch, owner, number of writes, position); without an epoch several agents share the line, and it is on (owner, offset)
+-- of each partition that the batch moves. Without flags Redis refuses the call up front when it is full.
 -- KEYS: as in keys.rs, then the days.
 -- ARGV: see `Packed` in write.rs.
 local line, counts, tables, events, findings, identities = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7]
 local open, resolved, open_tables, resolved_tables, open_counts, days = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local FIXED = 13
+local partitions = KEYS[14]
+local FIXED = 16
 local OPS = {'read:', 'insert:', 'update:', 'delete:', 'truncate:'}
 local call = redis.call
 
-local KINDS = {'hash', 'hash', 'hash', 'hash', 'stream', 'hash', 'hash', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset'}
+local KINDS = {'hash', 'hash', 'hash', 'hash', 'stream', 'hash', 'hash', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset', 'hash', 'hash', 'hash'}
 for i = 1, #KEYS do
   local kind = call('TYPE', KEYS[i]).ok
   if kind ~= (KINDS[i] or 'hash') and (kind ~= 'none') then return {'damaged', KEYS[i]} end
@@ -17,7 +19,9 @@ for i = 1, #KEYS do
 end
 
 local at = call('HMGET', line, 'store', 'epoch', 'owner', 'writes', 'last', 'position', 'changes', 'records', 'duplicates', 'control')
-if at[1] ~= ARGV[1] or at[2] ~= ARGV[2] or at[3] ~= ARGV[3] or at[4] ~= ARGV[4] or at[6] ~= ARGV[5] then
+local shared = ARGV[2] == ''
+if shared and at[1] ~= ARGV[1] then return {'other'} end
+if not shared and (at[1] ~= ARGV[1] or at[2] ~= ARGV[2] or at[3] ~= ARGV[3] or at[4] ~= ARGV[4] or at[6] ~= ARGV[5]) then
   return {'elsewhere', {at[1], at[2], at[3], at[4], at[5], at[6], at[7]}}
 end
 if tonumber(at[8]) ~= tonumber(at[7]) + tonumber(at[9]) + tonumber(at[10])
@@ -33,11 +37,33 @@ local function take()
   return value
 end
 
+-- Each partition that the batch moves: its name, the offset before it, the offset after it, what its source remembers.
+local moved, done = {}, 0
+for i = 1, tonumber(take()) do
+  local name, before, after, memory = take(), take(), take(), take()
+  local owner, next = string.match(call('HGET', partitions, name) or '', '^(%S+) (%S+)')
+  if owner ~= ARGV[3] then return {'taken', name} end
+  if next == after then
+    done = done + 1
+  elseif next ~= before then
+    return {'back', name, next}
+  end
+  moved[i] = {name, after .. ' ' .. memory}
+end
+-- A call whose answer was lost.
+if #moved > 0 and done == #moved then return {'applied'} end
+if done > 0 then return {'back', moved[1][1], '?'} end
+
 local last = call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
 if last and tonumber(string.match(last[1], '^%d+')) > tonumber(at[7]) then return {'damaged', events} end
 
 -- From here on nothing may fail.
-call('HSET', line, 'writes', string.format('%d', tonumber(ARGV[4]) + 1), 'last', ARGV[#ARGV], 'position', ARGV[6])
+if shared then
+  call('HINCRBY', line, 'writes', 1)
+  for _, partition in ipairs(moved) do call('HSET', partitions, partition[1], ARGV[3] .. ' ' .. partition[2]) end
+else
+  call('HSET', line, 'writes', string.format('%d', tonumber(ARGV[4]) + 1), 'last', ARGV[#ARGV], 'position', ARGV[6])
+end
 local sums = {'records', 'changes', 'duplicates', 'control', 'transactions'}
 for i = 1, 5 do
   if ARGV[6 + i] ~= '0' then call('HINCRBY', line, sums[i], ARGV[6 + i]) end
@@ -175,7 +201,9 @@ end
 -- The newest changes, each under its number since the beginning: Redis itself would refuse one that comes twice.
 local kept = tonumber(take())
 if kept > 0 then
-  local number = tonumber(take()) - p
+  local number = tonumber(take())
+  if shared then number = tonumber(at[7]) + tonumber(ARGV[8]) - kept + 1 end
+  number = number - p
   for i = p, p + kept - 1 do
     call('XADD', events, string.format('%d', number + i), 'e', ARGV[i])
   end

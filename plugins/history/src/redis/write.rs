@@ -7,6 +7,7 @@ use plumbline_sdk::{CopyMark, Error, Event, Position, Result, TableId};
 use redis::Cmd;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::group::Moved;
 use super::keys::{Keys, table_name};
 use super::record;
 use super::script::Call;
@@ -35,6 +36,8 @@ pub(super) struct Write<'a> {
     /// Oldest first, numbered without a gap.
     pub events: Vec<KeptEvent>,
     pub copy: Option<&'a CopyMark>,
+    /// Where several agents share the line: the partitions that the batch moves.
+    pub moved: Option<Vec<Moved>>,
     /// Tables found and gone, findings; others are skipped.
     pub news: Vec<&'a Event>,
     pub now_micros: i64,
@@ -46,6 +49,10 @@ pub(super) struct Write<'a> {
 impl Write<'_> {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
+        if let Some(moved) = &self.moved {
+            // That the position says more of the same partitions is nobody else's concern.
+            return self.tally.records == 0 && moved.is_empty() && self.copy.is_none() && self.news.is_empty();
+        }
         self.tally == Tally::default() && self.copy.is_none() && self.news.is_empty()
     }
 }
@@ -57,12 +64,14 @@ pub(super) struct Packed {
     pub token: String,
     /// What we believe once it is written.
     pub after: Belief,
+    /// Where the line is shared: the partitions that it moves.
+    pub moved: Vec<Moved>,
 }
 
 /// The arguments in the order in which `write.lua` takes them: store, epoch, owner, writes, position before; position after, five sums; the clock and
-/// what to keep; counters, days, copy, news, events; the token.
-pub(super) fn pack(call: &Call, keys: &Keys, base: &Belief, write: &Write<'_>) -> Result<Packed> {
-    let Write { tally, days, .. } = write;
+/// what to keep; partitions, counters, days, copy, news, events; the token.
+pub(super) fn pack(call: &Call, keys: &Keys, base: &Belief, write: Write<'_>) -> Result<Packed> {
+    let Write { tally, days, .. } = &write;
     let today = write.now_micros.div_euclid(DAY_MICROS);
     let oldest = today - i64::from(write.keep_days);
     let expires = |day: i64| (day + 1 + i64::from(write.keep_days)) * (DAY_MICROS / 1_000_000);
@@ -76,12 +85,18 @@ pub(super) fn pack(call: &Call, keys: &Keys, base: &Belief, write: &Write<'_>) -
     };
 
     let mut out = Args { cmd: call.begin(keys, &day_keys), token: Xxh3::new() };
-    out.arg(&base.store).arg(base.epoch).arg(&base.owner).arg(base.writes).arg(&base.stored).arg(&after);
+    let epoch = if write.moved.is_some() { String::new() } else { base.epoch.to_string() };
+    out.arg(&base.store).arg(epoch).arg(&base.owner).arg(base.writes).arg(&base.stored).arg(&after);
     for sum in [tally.records, tally.changes, tally.duplicates, tally.control, tally.transactions] {
         out.arg(sum);
     }
     // Of the moment, not of the batch: the same batch sent again has another clock.
     out.loose(write.now_micros).loose(write.keep_events).loose(write.keep_findings).loose(oldest);
+    let moved = write.moved.as_deref().unwrap_or_default();
+    out.loose(moved.len());
+    for partition in moved {
+        out.loose(&partition.name).loose(&partition.before).loose(&partition.after).loose(&partition.memory);
+    }
     out.counts(&tally.counts);
     out.loose(days.len());
     for (day, counts) in days {
@@ -104,7 +119,7 @@ pub(super) fn pack(call: &Call, keys: &Keys, base: &Belief, write: &Write<'_>) -
         changes: base.changes + tally.changes,
         ..base.clone()
     };
-    Ok(Packed { cmd: out.cmd, token, after })
+    Ok(Packed { cmd: out.cmd, token, after, moved: write.moved.unwrap_or_default() })
 }
 
 /// A UTC day as `2026-01-31`.
@@ -199,18 +214,18 @@ mod tests {
 
     fn write(now_micros: i64, records: u64) -> Write<'static> {
         let tally = Tally { records, control: records, ..Tally::default() };
-        Write { tally, days: Vec::new(), events: Vec::new(), copy: None, news: Vec::new(), now_micros, keep_events: 1, keep_findings: 1, keep_days: 1 }
+        Write { tally, days: Vec::new(), events: Vec::new(), copy: None, moved: None, news: Vec::new(), now_micros, keep_events: 1, keep_findings: 1, keep_days: 1 }
     }
 
     #[test]
     fn the_same_batch_at_the_same_place_has_the_same_token_at_any_time() {
         let (calls, keys) = (Calls::new(), Keys::new("plumbline", "p"));
-        let token = |base: &Belief, write: &Write<'_>| pack(&calls.write, &keys, base, write).expect("packed").token;
-        let first = token(&belief(), &write(1, 3));
-        assert_eq!(first, token(&belief(), &write(86_400_000_000 * 9, 3)));
-        assert_ne!(first, token(&belief(), &write(1, 4)));
-        assert_ne!(first, token(&Belief { writes: 5, ..belief() }, &write(1, 3)));
-        assert_ne!(first, token(&Belief { owner: "other".into(), ..belief() }, &write(1, 3)));
+        let token = |base: &Belief, write: Write<'_>| pack(&calls.write, &keys, base, write).expect("packed").token;
+        let first = token(&belief(), write(1, 3));
+        assert_eq!(first, token(&belief(), write(86_400_000_000 * 9, 3)));
+        assert_ne!(first, token(&belief(), write(1, 4)));
+        assert_ne!(first, token(&Belief { writes: 5, ..belief() }, write(1, 3)));
+        assert_ne!(first, token(&Belief { owner: "other".into(), ..belief() }, write(1, 3)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) struct RedisServer {
 
 #[allow(clippy::disallowed_methods, reason = "tests find their servers by the environment")]
 fn program() -> OsString {
-    std::env::var("PLUMBLINE_REDIS_SERVER").map_or_else(|_| "redis-server".into(), OsString::from)
+    std::env::var("PLUMBLINE_TEST_REDIS_SERVER").map_or_else(|_| "redis-server".into(), OsString::from)
 }
 
 impl RedisServer {
@@ -65,7 +65,7 @@ impl RedisServer {
             .spawn();
         let child = match started {
             Ok(child) => child,
-            Err(error) => panic!("these tests want `redis-server` 7 or newer in PATH, or its path in `PLUMBLINE_REDIS_SERVER`: {:?} does not start: {error}", program()),
+            Err(error) => panic!("these tests want `redis-server` 7 or newer in PATH, or its path in `PLUMBLINE_TEST_REDIS_SERVER`: {:?} does not start: {error}", program()),
         };
         self.child = Some(child);
         let patience = Instant::now() + Duration::from_secs(30);
