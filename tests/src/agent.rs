@@ -141,6 +141,14 @@ impl Agent {
         self.process = None;
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn signal(&self, signal: &str) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
     /// Asks it to stop and waits; its exit code.
     ///
     /// # Panics

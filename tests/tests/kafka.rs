@@ -10,19 +10,19 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// An agent of this pair, by Kafka and Redis, with a pipeline of its own.
-async fn agent(pair: &Pair, services: &Services) -> Agent {
+pub async fn agent(pair: &Pair, services: &Services) -> Agent {
     pair.on_source(&[&format!("GRANT RELOAD, SHOW DATABASES ON *.* TO {}@'127.0.0.1'", pair.name)]).await;
     let mut settings: Vec<(&str, &str)> = ["KAFKA_BOOTSTRAP_SERVERS", "CONNECT_URL", "REDIS_HOST", "REDIS_PORT"].into_iter().map(|name| (name, services.get(name))).collect();
     settings.push(("PLUMBLINE_PIPELINE", &pair.name));
     Agent::with(pair, &settings)
 }
 
-fn number(value: &Value) -> u64 {
+pub fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }
 
 /// The counters of a table in an answer of `/api/v1/tables`; null where it is not there.
-fn operations(tables: &Value, name: &str) -> Value {
+pub fn operations(tables: &Value, name: &str) -> Value {
     table(tables, name).map(|table| table["operations"].clone()).unwrap_or_default()
 }
 

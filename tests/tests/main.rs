@@ -6,6 +6,7 @@ mod architecture;
 mod binlog;
 mod conformance;
 mod faults;
+mod group;
 mod kafka;
 mod live;
 mod pipeline;
