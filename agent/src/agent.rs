@@ -192,8 +192,9 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         shared.applied.send_replace(resume.clone());
     }
     let copier = match &applier {
-        Some(_) => Some(Copier::new(readers()?.0)),
-        None => None,
+        // A connector reads existing rows itself.
+        Some(_) if source.component == "mysql" => Some(Copier::new(readers()?.0)),
+        _ => None,
     };
     let (batches_in, batches) = mpsc::channel(pipeline::QUEUE);
     metrics.watch_queue("stream", &batches_in);
@@ -218,6 +219,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
             discovery_interval: config.discovery_interval.0,
             options: Options { chunk_rows: config.checks.chunk_rows, max_findings: config.checks.max_findings, values: false },
             applies: config.apply,
+            knows_place: builtin::knows_place(&config),
         },
         agenda,
         news: news_in.clone(),

@@ -108,8 +108,8 @@ pub fn history(config: &Config) -> Result<Box<dyn History>> {
             data_dir: config.data_dir.clone(),
             pipeline: config.pipeline.clone(),
             keep_events: u64::from(config.history.keep_events),
-            // Partitions can be divided, one binlog cannot.
-            shared: config.has_kafka(),
+            // Partitions can be divided; one binlog cannot, and neither can the writing of one target.
+            shared: config.has_kafka() && !config.apply,
             ..RedisHistoryConfig::default()
         };
         return Ok(Box::new(RedisHistory::new(settings)?));
@@ -132,6 +132,7 @@ pub fn applier(config: &Config) -> Result<Option<Box<dyn Applier>>> {
         connection: postgres_config(config)?,
         state_schema: STATE_SCHEMA.into(),
         pipeline: config.pipeline.clone(),
+        copies_first: !config.has_kafka(),
         zero_dates: Default::default(),
         nul_characters: Default::default(),
     };
@@ -234,6 +235,11 @@ pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) 
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
     Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", connector: None })
+}
+
+/// Whether positions say through which place of the binlog the stream was read. Of topics only the connector's keeper knows it.
+pub fn knows_place(config: &Config) -> bool {
+    !config.has_kafka() || !config.connect.url.is_empty()
 }
 
 /// The offsets of whoever writes the target from the topics that we read. None where changes do not come by Kafka, or where nobody could tell

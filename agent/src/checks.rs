@@ -47,6 +47,8 @@ pub struct CheckPolicy {
     pub options: Options,
     /// Whether our applier writes the target.
     pub applies: bool,
+    /// Whether the stream's positions say through which place of the source's log it was read.
+    pub knows_place: bool,
 }
 
 /// Runs checks, one table after the other.
@@ -251,8 +253,9 @@ impl Checker {
                 if table.source_rows.is_none() || by_other_log && self.counted.get(id).is_none_or(|counted| now - counted > interval) {
                     source_due.push(id.clone());
                 }
-                let old = table.target_rows.is_none_or(|rows| !applies && now - rows.as_of_micros > interval);
-                let copying = applies && !table.copy.as_ref().is_some_and(|mark| mark.done);
+                // Rows that come with the stream are no changes to count by.
+                let old = table.target_rows.is_none_or(|rows| (!applies || by_other_log) && now - rows.as_of_micros > interval);
+                let copying = !picture.state.is_copied(table);
                 if let Partner::Table(target) = &table.partner
                     && old
                     && !copying
@@ -359,7 +362,7 @@ impl Checker {
                 .present()
                 .filter(|(id, table)| {
                     let ready = self.shared.owns(id) && table.schema.is_some() && matches!(table.partner, Partner::Table(_)) && !table.paused && table.stopped.is_none();
-                    let copied = !self.policy.applies || table.copy.as_ref().is_some_and(|mark| mark.done);
+                    let copied = picture.state.is_copied(table);
                     let rested = self.rested(id, now);
                     // A table that is compared often rests at least nine times as long as its comparison takes.
                     let again = table.compared.is_none_or(|(when, took)| {
@@ -476,7 +479,7 @@ impl Checker {
         let suspects = |rows: u64| self.occurrences.suspects(&job.table, rows);
         suspects(0);
         let fence = match &self.sink {
-            _ if self.policy.applies => Fence::Stream(Arc::clone(&self.shared)),
+            _ if self.policy.applies && self.policy.knows_place => Fence::Stream(Arc::clone(&self.shared)),
             // Whose changes are read by another agent, its offsets say nothing to this one.
             Some(sink) if self.shared.owns(&job.table) => Fence::Sink { shared: Arc::clone(&self.shared), sink: Arc::clone(sink), settle: self.policy.settle },
             _ => Fence::Time(self.policy.settle),

@@ -243,11 +243,6 @@ impl Config {
         .into_iter()
         .filter_map(|(name, missing)| missing.then_some(name))
         .collect();
-        if self.apply && self.has_kafka() {
-            return Err(Error::config(
-                "`PLUMBLINE_APPLY` is `true` and `KAFKA_BOOTSTRAP_SERVERS` is set: this version applies changes from the binlog only; unset one of them (with Kafka a sink connector writes, and the agent checks it)",
-            ));
-        }
         if missing.is_empty() {
             Ok(())
         } else {

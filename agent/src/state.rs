@@ -554,6 +554,11 @@ impl State {
         self.source_log.runway_seconds(self.applied.as_ref()?, self.applied_commit_micros, now_micros)
     }
 
+    /// Whether existing rows of a table are in the target as far as we copy them. Where changes come by another log, the rows do too.
+    pub fn is_copied(&self, table: &TableState) -> bool {
+        !self.applies || self.comes_by_other_log() || table.copy.as_ref().is_some_and(|mark| mark.done)
+    }
+
     /// Whether changes come by another log than the source's own: then nothing says how far the source's own log was read.
     pub fn comes_by_other_log(&self) -> bool {
         self.received.as_ref().is_some_and(|position| position.partitions.is_some())

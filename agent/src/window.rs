@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, GtidSet, Position, TableId, TransactionMark, TxnId};
+use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, GtidSet, Op, Position, TableId, TransactionMark, TxnId};
 
 /// Recent batches of the stream in order, oldest dropped first.
 #[derive(Debug)]
@@ -109,6 +109,7 @@ impl Window {
     pub fn after(&self, low: &Position) -> Option<Vec<Arc<Batch>>> {
         let covered = match (&self.floor, &low.gtids) {
             (None, _) => false,
+            (Some(floor), _) if low.partitions.is_some() => floor.order(low).is_some_and(std::cmp::Ordering::is_le),
             (Some(floor), Some(low)) if floor.partitions.is_some() => self.dropped.is_subset(low),
             (Some(floor), Some(low)) => floor.gtids.as_ref().is_some_and(|floor| floor.is_subset(low)),
             (Some(floor), None) => floor.at <= low.at,
@@ -125,7 +126,7 @@ impl Window {
                     if let Event::Change(change) = event
                         && change.table.id == *table
                     {
-                        if change.op == plumbline_sdk::Op::Truncate {
+                        if change.op == Op::Truncate {
                             return None;
                         }
                         delta += crate::state::row_delta(change.op);
@@ -141,7 +142,7 @@ impl Window {
         self.batches.iter().flat_map(|(_, batch, _)| batch.transactions.iter().map(move |mark| (batch, mark))).filter(|(_, mark)| !at.contains(&mark.id)).any(
             |(batch, mark)| {
                 batch.events[mark.events.clone()].iter().any(|event| match event {
-                    Event::Change(change) => change.op == plumbline_sdk::Op::Truncate && change.table.id == *table,
+                    Event::Change(change) => change.op == Op::Truncate && change.table.id == *table,
                     Event::Schema(change) => change.table == *table || change.renamed_to.as_ref() == Some(table),
                     _ => false,
                 })
@@ -186,7 +187,8 @@ pub fn events_between<'a>(
         batch.transactions.iter().filter(move |mark| !mark.is_in(low) && upto.is_none_or(|upto| upto.contains(&mark.id))).flat_map(move |mark| {
             batch.events[mark.events.clone()].iter().filter_map(move |event| {
                 let concerns = match event {
-                    Event::Change(change) => change.table.id == *table,
+                    // A row that was read changed nothing on the source.
+                    Event::Change(change) => change.table.id == *table && change.op != Op::Snapshot,
                     Event::Schema(change) => change.table == *table || change.renamed_to.as_ref() == Some(table),
                     _ => false,
                 };

@@ -98,7 +98,7 @@ impl SinkBench for Target {
         }))
         .expect("settings");
         let (zero_dates, nul_characters) = Default::default();
-        Ok(Box::new(PostgresApplier::new(ApplierConfig { connection, state_schema: "state".into(), pipeline: "conformance".into(), zero_dates, nul_characters })?))
+        Ok(Box::new(PostgresApplier::new(ApplierConfig { connection, state_schema: "state".into(), pipeline: "conformance".into(), copies_first: true, zero_dates, nul_characters })?))
     }
     async fn differences(&mut self, told: &Told) -> Result<Vec<String>> {
         // The rows as the workload prints them.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use plumbline_tests::agent::{Agent, table};
+use plumbline_tests::contents;
 use plumbline_tests::oracle;
 use plumbline_tests::servers::Pair;
 use plumbline_tests::services::{self, Services};
+use plumbline_tests::workload::{TABLES, Workload};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -260,5 +262,35 @@ async fn what_somebody_elses_sink_has_in_flight_is_no_difference_and_what_it_los
     seen.sort();
     let expected = [["changed", "offsets", "2"], ["extra", "offsets", "5000"], ["missing", "offsets", "139"]].map(|finding| finding.map(str::to_owned));
     assert_eq!(seen, expected, "{found}");
+    assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_workload_is_applied_by_kafka_and_never_found_to_differ() {
+    let services = services::shared().await;
+    let pair = Pair::shared("bykafka").await;
+    // Debezium's parser of statements stops at names with quotes in them.
+    let mut workload = Workload::begin(&pair, 7, 60).await.without_quotes().await;
+    let mut agent = agent(&pair, services).await;
+    agent.set("PLUMBLINE_APPLY", "true");
+    let mut agent = agent.started().await;
+    // Written while the connector reads the existing rows, and after it; killed now and then.
+    for round in 0..6 {
+        workload.go(150, false).await;
+        if round % 2 == 1 {
+            agent.kill();
+            workload.go(30, false).await;
+            agent.start();
+        }
+    }
+    agent.ready().await;
+    let tables: Vec<&str> = TABLES.into_iter().filter(|name| !name.contains('`')).collect();
+    agent.in_sync(&tables).await;
+    contents::are_equal_of(&pair, |name| !name.contains('`')).await;
+    let findings = agent.get("/api/v1/findings?state=all").await;
+    assert_eq!(findings["findings"], json!([]), "{findings}\n{}", agent.log_tail());
+
+    pair.on_target(&["UPDATE ints SET n = n + 1000 WHERE id = (SELECT MIN(id) FROM ints)"]).await;
+    agent.wait_for("/api/v1/findings", |findings| findings["total_open"] == 1).await;
     assert_eq!(agent.stop().await, Some(0));
 }

@@ -227,7 +227,7 @@ impl Follower {
     fn plan(&self, id: &TableId) -> Option<Plan> {
         let picture = self.shared.picture();
         let table = picture.state.tables.get(id)?;
-        let copied = table.copy.as_ref().is_some_and(|mark| mark.done);
+        let copied = picture.state.is_copied(table);
         let (Some(schema), Partner::Table(target), true, None) = (&table.schema, &table.partner, copied, &table.stopped) else { return None };
         crate::validation::plan(schema, target).ok().filter(|plan| plan.key() > 0)
     }

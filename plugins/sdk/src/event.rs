@@ -169,9 +169,10 @@ pub struct TransactionMark {
 }
 
 impl TransactionMark {
-    /// Whether a view of the database that shows everything up to `low` shows this transaction.
+    /// Whether a view of the database, or of the target, that shows everything up to `low` shows this transaction.
     pub fn is_in(&self, low: &Position) -> bool {
-        low.contains(self.origin.as_ref().unwrap_or(&self.id))
+        // A target's view stands in the log that was applied to it.
+        if low.partitions.is_some() { low.contains(&self.id) } else { low.contains(self.origin.as_ref().unwrap_or(&self.id)) }
     }
 }
 

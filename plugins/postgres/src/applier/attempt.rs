@@ -272,7 +272,7 @@ impl<'a> Attempt<'a> {
     fn past_copy(&self, table: &TableId, mark: &TransactionMark) -> bool {
         match self.memory.book.copies.get(table) {
             Some(copy) => copy.done && copy.snapshot.as_ref().is_none_or(|snapshot| !snapshot.contains(&mark.id)),
-            None => false,
+            None => !self.config.copies_first,
         }
     }
 

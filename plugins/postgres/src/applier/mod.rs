@@ -47,12 +47,19 @@ pub struct ApplierConfig {
     /// The name under which the progress is kept: one for each source that is applied to this database.
     #[serde(default = "default_pipeline")]
     pub pipeline: String,
+    /// Whether existing rows come as a copy, which must be done before changes of a table without key are applied. False: they come in the stream.
+    #[serde(default = "default_copies_first")]
+    pub copies_first: bool,
     /// What becomes of dates that are no day of the calendar.
     #[serde(default)]
     pub zero_dates: ZeroDates,
     /// What becomes of NUL characters in text.
     #[serde(default)]
     pub nul_characters: NulCharacters,
+}
+
+fn default_copies_first() -> bool {
+    true
 }
 
 /// How many batches are applied in the way that succeeded after one that could not be applied in bulk.
