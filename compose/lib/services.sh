@@ -144,7 +144,7 @@ kafka_secure_listener() {
     printf '%s\n' "$port" >"$dir/kafka/secure.port"
     keytool=$(dirname "$(readlink -f "$JAVA")")/keytool
     if [ ! -e "$dir/kafka/secure.p12" ]; then
-        "$keytool" -genkeypair -alias kafka -keyalg EC -validity 3650 -dname CN=127.0.0.1 -ext san=ip:127.0.0.1,dns:localhost -ext bc=ca:true \
+        "$keytool" -genkeypair -alias kafka -keyalg EC -validity 3650 -dname CN=127.0.0.1 -ext san=ip:127.0.0.1,dns:localhost \
             -storetype PKCS12 -keystore "$dir/kafka/secure.p12" -storepass plumbline >>"$dir/kafka.log" 2>&1 </dev/null
         "$keytool" -exportcert -rfc -alias kafka -keystore "$dir/kafka/secure.p12" -storepass plumbline >"$dir/kafka/secure.pem" 2>>"$dir/kafka.log" </dev/null
     fi
@@ -208,9 +208,9 @@ EOF
         sed -i "s|^listeners=.*|&,https://127.0.0.1:$secure|" "$dir/connect/connect.properties"
         cat >>"$dir/connect/connect.properties" <<EOF
 rest.advertised.listener=http
-listeners.https.ssl.keystore.location=$dir/kafka/secure.p12
-listeners.https.ssl.keystore.password=plumbline
-listeners.https.ssl.keystore.type=PKCS12
+ssl.keystore.location=$dir/kafka/secure.p12
+ssl.keystore.password=plumbline
+ssl.keystore.type=PKCS12
 EOF
     fi
     spawn "$dir/connect.pid" "$dir/connect.log" "$JAVA" -Xmx768m "${JAVA_OPTIONS[@]}" -cp "$KAFKA_JARS/*" \

@@ -47,7 +47,7 @@ async fn a_person_pauses_changes_removes_and_resumes_the_connector() {
     assert_eq!(order(&agent, &pair, Method::POST, "/resume").await.0, 202);
     pair.on_source(&["INSERT INTO t VALUES (2)"]).await;
     agent.wait_for("/api/v1/tables", |tables| operations(tables, "t")["insert"] == 1).await;
-    let (list, _) = (agent.wait_for("/api/v1/connectors", |list| list["connectors"][0]["gtids"].is_string()).await, ());
+    let list = agent.wait_for("/api/v1/connectors", |list| is("RUNNING")(list) && list["connectors"][0]["gtids"].is_string()).await;
     let shown = &list["connectors"][0];
     assert!(shown["tasks"][0]["state"] == "RUNNING" && shown["worker"].as_str().is_some_and(|worker| !worker.is_empty()), "{shown}");
     assert_eq!((&shown["config"]["database.password"], &shown["weak"], &shown["drift"]), (&json!("***"), &json!([]), &json!([])));
@@ -57,8 +57,15 @@ async fn a_person_pauses_changes_removes_and_resumes_the_connector() {
     settings["decimal.handling.mode"] = json!("double");
     let url = format!("{}/connectors/plumbline-{}/config", services.get("CONNECT_URL"), pair.name);
     assert!(reqwest::Client::new().put(url).json(&settings).send().await.expect("Connect answers").status().is_success());
-    agent.wait_for("/api/v1/connectors", |list| list["connectors"][0]["config"]["decimal.handling.mode"] == "precise").await;
+    for _ in 0..100 {
+        if agent.log().contains("`decimal.handling.mode`") && connect(services, &pair, "/config").await.1["decimal.handling.mode"] == "precise" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(connect(services, &pair, "/config").await.1["decimal.handling.mode"], "precise");
     assert!(agent.log().contains("`decimal.handling.mode`"), "{}", agent.log_tail());
+    agent.wait_for("/api/v1/connectors", is("RUNNING")).await;
 
     let metrics = agent.client().get(agent.url("/metrics")).header("accept", "text/plain;version=0.0.4").send().await.expect("metrics").text().await.expect("text");
     for wanted in [

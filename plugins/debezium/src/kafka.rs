@@ -213,11 +213,13 @@ impl KafkaConfig {
     }
 
     fn consumer(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
+        // Not by way of `config_map`, which has other words in the place of passwords.
+        let mut client = self.client();
         for (key, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100")] {
-            client.set(key, value);
+            if !self.extra.contains_key(key) {
+                client.set(key, value);
+            }
         }
-        client.extend(self.client().config_map().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         for (key, value) in [
             ("group.id", self.group().as_str()),
             // At each change of the group all partitions are given anew: see group.rs.
@@ -460,6 +462,8 @@ mod tests {
         for (key, value) in [("security.protocol", "sasl_ssl"), ("ssl.ca.location", "/ca"), ("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "u")] {
             assert_eq!(client.config_map().get(key), Some(&value), "{key}");
         }
+        assert_eq!(good.consumer().get("sasl.password"), good.client().get("sasl.password"), "a consumer logs in as every other client");
+        assert_eq!(KafkaConfig { sasl_password: Secret::new("hush"), ..good.clone() }.consumer().get("sasl.password"), Some("hush"));
         assert!(config().is_clear() && !good.is_clear());
     }
 

@@ -7,7 +7,7 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 
 use super::*;
-use crate::connect::Part;
+use crate::connect::{Part, Status};
 
 fn config() -> ConnectorConfig {
     ConnectorConfig {
