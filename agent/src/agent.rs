@@ -149,6 +149,9 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     }
     let source = builtin::source(&config, Arc::new(move |id| schemas.picture().state.tables.get(id).filter(|table| !table.gone)?.schema.clone()), history.group())?;
     let readers = timed(builtin::readers(&config)?, Arc::clone(&metrics));
+    if let Some(look) = source.kafka {
+        metrics.watch_kafka(look);
+    }
     metrics.watch_queue("news", &news_in);
     metrics.watch_queue("orders", &orders_in);
     metrics.watch_queue("checks", &checks_in);
@@ -157,7 +160,9 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     let probed = builtin::readers(&config)?;
     let probe = Probe { shared: Arc::clone(&shared), metrics: Arc::clone(&metrics), source: builtin::log_probe(&config)?, target: Box::new(move || Ok(probed()?.1)), stop: stop.clone() };
     tokio::spawn(probe.run());
+    let (connector_in, connector_orders) = mpsc::channel(4);
     let desk = Desk {
+        connector: source.connector.as_ref().map(|_| connector_in),
         shared: Arc::clone(&shared),
         readers: Arc::clone(&readers),
         finder: source.finder,
@@ -200,7 +205,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     metrics.watch_queue("stream", &batches_in);
     let (committed_in, committed) = watch::channel(None);
     if let Some(connector) = source.connector {
-        tokio::spawn(care_for(connector, Arc::clone(&shared), news_in.clone(), stop.clone()));
+        tokio::spawn(care_for(connector, Arc::clone(&shared), news_in.clone(), connector_orders, stop.clone()));
     }
     tokio::spawn(drive(source.stream, source.component, resume, batches_in, committed, Arc::clone(&shared), stop.clone()));
     tokio::spawn(tell_of_tables(source.discovery, if source.component == "mysql" { "mysql-discovery" } else { "mysql" }, news_in.clone(), Arc::clone(&shared), stop.clone()));
@@ -336,7 +341,7 @@ async fn tell_of_tables(mut discovery: Box<dyn plumbline_sdk::Source>, component
     let _ = tokio::time::timeout(Duration::from_secs(1), discovery.close()).await;
 }
 
-/// Says once what preflight found, as the health of `mysql-setup` and `postgres-setup`.
+/// Says once what preflight found, as the health of `mysql-setup` and its like.
 async fn show_preflight(config: Config, news: mpsc::Sender<Vec<Event>>) {
     let checks = match builtin::preflight(&config).await {
         Ok(checks) => checks,
@@ -346,7 +351,7 @@ async fn show_preflight(config: Config, news: mpsc::Sender<Vec<Event>>) {
         }
     };
     let mut events = Vec::new();
-    for component in ["mysql", "postgres"] {
+    for component in ["mysql", "postgres", "kafka", "connect"] {
         let messages: Vec<String> = checks.iter().filter(|check| check.component == component && check.state != "ok").map(|check| check.message.clone()).collect();
         if !messages.is_empty() {
             events.push(Event::Health(Health { component: format!("{component}-setup"), state: HealthState::Warning, messages }));

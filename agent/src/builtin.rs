@@ -6,21 +6,22 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
-use plumbline_debezium::{Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace};
+use plumbline_debezium::{Access, Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, Shown, SinkOffsets, StoredPlace};
 use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
 use plumbline_sdk::plugin::Group;
 use plumbline_postgres::{
     ApplierConfig, ComparerConfig, PostgresApplier, PostgresComparer, PostgresConfig, PostgresReader, PreflightOptions, ReaderConfig,
 };
-use plumbline_sdk::{Applier, Error, Health, History, Plugin, Position, Reader, Result, Source, TableId, TableSchema, Validator};
+use plumbline_sdk::{Applier, Error, Health, History, Plugin, Position, Reader, Result, Secret, Source, TableId, TableSchema, Validator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::checks::Readers;
 use crate::config::Config;
-use crate::connectors::ConnectorCare;
+use crate::connectors::{ConnectorAction, ConnectorCare, ConnectorView, SinkView, TaskView};
+use crate::metrics::{KafkaLook, KafkaLooks};
 use crate::source_log::LogLook;
 use crate::validation::fence::OtherSink;
 
@@ -105,6 +106,7 @@ pub fn history(config: &Config) -> Result<Box<dyn History>> {
             port: redis.port,
             username: redis.username.clone(),
             password: redis.password.clone(),
+            tls_ca: path(&redis.tls_ca).map(Into::into),
             data_dir: config.data_dir.clone(),
             pipeline: config.pipeline.clone(),
             keep_events: u64::from(config.history.keep_events),
@@ -199,6 +201,8 @@ pub struct SourceParts {
     pub stream: Box<dyn Source>,
     /// What `stream` is called where its health is told: `mysql`, `kafka`.
     pub component: &'static str,
+    /// What the reading of Kafka shows of itself, where changes come by Kafka.
+    pub kafka: Option<KafkaLooks>,
     /// Cares for the connector that feeds the stream, where there is one.
     pub connector: Option<Box<dyn ConnectorCare>>,
 }
@@ -227,14 +231,16 @@ pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) 
         let (stored_in, stored) = watch::channel(None);
         let connector = connector(config, &kafka, stored_in)?;
         let stream = KafkaCdc::new(kafka, schemas)?.told_by(stored);
+        let (look, aside) = (stream.look(), stream.aside());
+        let look: KafkaLooks = Box::new(move || KafkaLook { ends: look.ends(), aside: aside.by_class().into_iter().collect(), rebalances: look.rebalances() });
         let stream = match group {
             Some(group) => stream.in_group(group),
             None => stream,
         };
-        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", connector });
+        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", kafka: Some(look), connector });
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
-    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", connector: None })
+    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", kafka: None, connector: None })
 }
 
 /// Whether positions say through which place of the binlog the stream was read. Of topics only the connector's keeper knows it.
@@ -248,7 +254,7 @@ pub fn other_sink(config: &Config) -> Result<Option<Arc<dyn OtherSink>>> {
     if config.apply || !config.has_kafka() || config.connect.url.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(KafkaSink(SinkOffsets::new(kafka_config(config)?, &config.connect.url, &config.kafka.sink_group)?))))
+    Ok(Some(Arc::new(KafkaSink(SinkOffsets::new(kafka_config(config)?, &access(config), &config.kafka.sink_group)?))))
 }
 
 struct KafkaSink(SinkOffsets);
@@ -273,18 +279,34 @@ fn topic_prefix(config: &Config) -> &str {
     if config.kafka.topic_prefix.is_empty() { &config.pipeline } else { &config.kafka.topic_prefix }
 }
 
+/// Settings written as `name=value`. `variable` is where they stand.
+fn properties<'a>(given: impl Iterator<Item = &'a str>, variable: &str) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for property in given {
+        // The value may be a secret.
+        let name = property.split('=').next().unwrap_or_default();
+        let (name, value) = property.split_once('=').ok_or_else(|| Error::config(format!("`{variable}` has `{name}` without a value; `name=value` would have been accepted")))?;
+        found.insert(name.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(found)
+}
+
+/// How to reach Kafka Connect.
+fn access(config: &Config) -> Access {
+    let settings = &config.connect;
+    Access { url: settings.url.clone(), user: settings.user.clone(), password: settings.password.clone(), ca: path(&settings.ca).map(Into::into) }
+}
+
 fn kafka_config(config: &Config) -> Result<KafkaConfig> {
     let settings = &config.kafka;
-    let mut extra = BTreeMap::new();
-    for property in &settings.properties {
-        let (name, value) =
-            property.split_once('=').ok_or_else(|| Error::config(format!("`KAFKA_PROPERTIES` has `{property}`; `name=value` would have been accepted")))?;
-        extra.insert(name.trim().to_owned(), value.trim().to_owned());
-    }
+    let extra = properties(settings.properties.iter().map(String::as_str), "KAFKA_PROPERTIES")?;
     Ok(KafkaConfig {
         bootstrap_servers: settings.bootstrap_servers.join(","),
         topic_prefix: topic_prefix(config).to_owned(),
         group_id: if settings.group.is_empty() { format!("plumbline-{}", config.pipeline) } else { settings.group.clone() },
+        security_protocol: settings.security_protocol.clone(),
+        ssl_ca: path(&settings.ssl_ca).map(Into::into),
+        sasl_mechanism: settings.sasl_mechanism.clone(),
         sasl_username: settings.sasl_username.clone(),
         sasl_password: settings.sasl_password.clone(),
         extra,
@@ -292,28 +314,47 @@ fn kafka_config(config: &Config) -> Result<KafkaConfig> {
     })
 }
 
-/// The care for the Debezium connector, where Kafka Connect is named.
-fn connector(config: &Config, kafka: &KafkaConfig, stored: watch::Sender<Option<StoredPlace>>) -> Result<Option<Box<dyn ConnectorCare>>> {
+/// The account for Debezium: one of its own, or the agent's. A password may be given without a user: a reference for the same account.
+fn debezium_account(config: &Config) -> (String, Secret) {
+    let (settings, mysql) = (&config.connect, &config.mysql);
+    let user = if settings.mysql_user.is_empty() { &mysql.user } else { &settings.mysql_user };
+    let own = !settings.mysql_user.is_empty() || !settings.mysql_password.is_empty();
+    (user.clone(), if own { settings.mysql_password.clone() } else { mysql.password.clone() })
+}
+
+/// The Debezium connector, where Kafka Connect is named.
+fn debezium(config: &Config, kafka: &KafkaConfig) -> Result<Option<Connector>> {
     let (settings, mysql) = (&config.connect, &config.mysql);
     if settings.url.is_empty() {
         return Ok(None);
     }
     let or = |given: &str, otherwise: &str| if given.is_empty() { otherwise.to_owned() } else { given.to_owned() };
+    let (user, password) = debezium_account(config);
+    let Access { url, user: connect_user, password: connect_password, ca } = access(config);
     let connector = ConnectorConfig {
-        connect_url: settings.url.clone(),
+        connect_url: url,
+        connect_user,
+        connect_password,
+        connect_ca: ca,
         pipeline: config.pipeline.clone(),
         topic_prefix: kafka.topic_prefix.clone(),
         kafka_bootstrap_servers: or(&settings.bootstrap_servers, &kafka.bootstrap_servers),
         host: or(&settings.mysql_host, &mysql.host),
         port: if settings.mysql_port == 0 { mysql.port } else { settings.mysql_port },
-        user: or(&settings.mysql_user, &mysql.user),
-        password: if settings.mysql_user.is_empty() { mysql.password.clone() } else { settings.mysql_password.clone() },
+        user,
+        password,
         database: mysql.database.clone(),
         schemas: settings.schemas,
+        mend_drift: settings.mend_drift,
+        extra: properties(settings.properties.iter().map(Secret::expose), "CONNECT_PROPERTIES")?,
         ..ConnectorConfig::default()
     };
-    let connector = Connector::new(connector, Box::new(KafkaSignals::new(kafka.clone())))?;
-    Ok(Some(Box::new(DebeziumCare { connector, stored })))
+    Connector::new(connector, Box::new(KafkaSignals::new(kafka.clone()))).map(Some)
+}
+
+/// The care for it.
+fn connector(config: &Config, kafka: &KafkaConfig, stored: watch::Sender<Option<StoredPlace>>) -> Result<Option<Box<dyn ConnectorCare>>> {
+    Ok(debezium(config, kafka)?.map(|connector| -> Box<dyn ConnectorCare> { Box::new(DebeziumCare { connector, stored }) }))
 }
 
 struct DebeziumCare {
@@ -334,9 +375,25 @@ impl ConnectorCare for DebeziumCare {
         });
         health
     }
-    fn shown(&self) -> Option<Value> {
-        serde_json::to_value(self.connector.shown()?).ok()
+    async fn act(&mut self, action: ConnectorAction) -> Result<()> {
+        match action {
+            ConnectorAction::Pause => self.connector.pause().await,
+            ConnectorAction::Resume => self.connector.resume().await,
+            ConnectorAction::Stop => self.connector.stop().await,
+            ConnectorAction::Restart => self.connector.restart().await,
+            ConnectorAction::Remove { forget } => self.connector.remove(forget).await,
+        }
     }
+    fn shown(&self) -> Option<ConnectorView> {
+        self.connector.shown().map(view)
+    }
+}
+
+fn view(shown: &Shown) -> ConnectorView {
+    let Shown { name, state, worker, tasks, trace, file, pos, gtids, drift, weak, restarts, sinks, config } = shown.clone();
+    let tasks = tasks.into_iter().map(|task| TaskView { id: task.id, state: task.state, worker: task.worker, trace: task.trace }).collect();
+    let sinks = sinks.into_iter().map(|sink| SinkView { name: sink.name, class: sink.class, group: sink.group, state: sink.state, tables: sink.tables }).collect();
+    ConnectorView { name, state, worker, tasks, trace, file, pos, gtids, lost: None, drift, weak, restarts, sinks, config }
 }
 
 /// The server id that is set, or one of its own for this pipeline and data folder, far above what people choose by hand.
@@ -352,7 +409,7 @@ fn server_id(config: &Config) -> u32 {
 /// One thing that preflight looked at.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PreflightCheck {
-    /// `mysql` or `postgres`.
+    /// `mysql`, `postgres`, `kafka`, `connect`.
     pub component: &'static str,
     /// `ok`, `warning`, `failed`.
     pub state: &'static str,
@@ -393,5 +450,48 @@ pub async fn preflight(config: &Config) -> Result<Vec<PreflightCheck>> {
         }
         Err(error) => checks.push(PreflightCheck { component, state: "failed", message: error.chain() }),
     }
+    if config.has_kafka() {
+        preflight_kafka(config, &mysql, &mut checks).await?;
+    }
     Ok(checks)
+}
+
+/// Kafka's and Connect's part: what travels in clear, what Debezium's account may do, what a connector's settings weaken.
+async fn preflight_kafka(config: &Config, mysql: &mysql::MysqlConfig, checks: &mut Vec<PreflightCheck>) -> Result<()> {
+    let kafka = kafka_config(config)?;
+    let mut say = |component, state, message: String| checks.push(PreflightCheck { component, state, message });
+    if kafka.is_clear() && !config.kafka.bootstrap_servers.iter().all(|server| is_here(server)) {
+        say("kafka", "warning", "the connection to Kafka is not encrypted: set `KAFKA_SECURITY_PROTOCOL` to `ssl` or `sasl_ssl`".into());
+    }
+    let Some(connector) = debezium(config, &kafka)? else { return Ok(()) };
+    if config.connect.url.strip_prefix("http://").is_some_and(|rest| !is_here(rest.split('/').next().unwrap_or_default())) {
+        say("connect", "warning", "the connection to Kafka Connect is not encrypted, and the connector's password goes over it: give an `https` address as `CONNECT_URL`".into());
+    }
+    let (user, password) = debezium_account(config);
+    if password.expose().starts_with("${") {
+        say("connect", "ok", format!("the grants of `{user}` are not looked at: only the workers of Kafka Connect know its password"));
+    } else {
+        match mysql::preflight::debezium(&mysql::MysqlConfig { user, password, ..mysql.clone() }).await {
+            Ok(None) => say("connect", "ok", "Debezium's account has its grants".into()),
+            Ok(Some(missing)) => say("connect", "failed", missing),
+            Err(error) => say("connect", "failed", error.chain()),
+        }
+    }
+    match connector.preflight().await {
+        Ok(found) => {
+            if found.problems.is_empty() && found.warnings.is_empty() {
+                say("connect", "ok", "Kafka Connect can be used".into());
+            }
+            found.problems.into_iter().for_each(|message| say("connect", "failed", message));
+            found.warnings.into_iter().for_each(|message| say("connect", "warning", message));
+        }
+        Err(error) => say("connect", "failed", error.chain()),
+    }
+    Ok(())
+}
+
+/// Whether `host:port` is this machine.
+fn is_here(server: &str) -> bool {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -86,6 +86,8 @@ pub(crate) enum Outcome {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // Of the whole process: every client of TLS that is not given one uses it, as that of traces does.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -94,6 +94,9 @@ pub struct KafkaSettings {
     pub bootstrap_servers: Vec<String>,
     pub topic_prefix: String,
     pub group: String,
+    pub security_protocol: String,
+    pub ssl_ca: String,
+    pub sasl_mechanism: String,
     pub sasl_username: String,
     pub sasl_password: Secret,
     pub properties: Vec<String>,
@@ -105,12 +108,17 @@ pub struct KafkaSettings {
 #[allow(missing_docs)]
 pub struct ConnectSettings {
     pub url: String,
+    pub user: String,
+    pub password: Secret,
+    pub ca: String,
     pub mysql_host: String,
     pub mysql_port: u16,
     pub mysql_user: String,
     pub mysql_password: Secret,
     pub bootstrap_servers: String,
     pub schemas: bool,
+    pub mend_drift: bool,
+    pub properties: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,6 +130,7 @@ pub struct RedisSettings {
     pub username: String,
     pub password: Secret,
     pub url: Secret,
+    pub tls_ca: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -257,7 +266,7 @@ pub fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-const SECRETS: [&str; 7] = ["KAFKA_SASL_PASSWORD", "MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN", "CONNECT_MYSQL_PASSWORD", "REDIS_PASSWORD", "REDIS_URL"];
+const SECRETS: [&str; 9] = ["CONNECT_PASSWORD", "CONNECT_PROPERTIES", "KAFKA_SASL_PASSWORD", "MYSQL_PASSWORD", "POSTGRES_PASSWORD", "PLUMBLINE_TOKEN", "CONNECT_MYSQL_PASSWORD", "REDIS_PASSWORD", "REDIS_URL"];
 /// Sections whose variables are known by their own names, without `PLUMBLINE_`.
 const OWN_NAMES: [&str; 5] = ["mysql", "postgres", "kafka", "connect", "redis"];
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::agenda::CheckOrder;
 use crate::builtin::Finder;
 use crate::checks::{Readers, Sides};
+use crate::connectors::ConnectorOrder;
 use crate::pipeline::Order;
 use crate::shared::{AddTableError, AddedTable, Command, Discovered, Latest, Shared};
 use crate::state::Partner;
@@ -24,6 +25,8 @@ pub struct Desk {
     pub commands: mpsc::Receiver<Command>,
     /// To the checker.
     pub checks: mpsc::Sender<CheckOrder>,
+    /// To the connector's care; None: there is none.
+    pub connector: Option<mpsc::Sender<ConnectorOrder>>,
     /// To the line.
     pub line: mpsc::Sender<Order>,
     /// True: end.
@@ -70,6 +73,13 @@ impl Desk {
                     *sides = None;
                 }
                 let _ = reply.send(latest);
+            }
+            Command::Connector { action, reply } => {
+                if let Some(connector) = &self.connector {
+                    let _ = connector.send((action, reply)).await;
+                } else {
+                    let _ = reply.send(Err(Error::rejected("no connector is cared for: `CONNECT_URL` is not set")));
+                }
             }
             Command::MigrationLog { limit, table, reply } => {
                 let (answer, log) = oneshot::channel();

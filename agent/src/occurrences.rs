@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_sdk::trace::{TraceId, TraceIds};
-use plumbline_sdk::{Batch, ChangeEvent, Error, ErrorKind, Event, Finding, Position, TableId, TransactionMark};
+use plumbline_sdk::{Batch, ChangeEvent, Error, ErrorKind, Event, Finding, Position, TableId, TransactionMark, TxnId};
 
 use crate::clock;
 use crate::metrics::Metrics;
@@ -41,7 +41,8 @@ impl Occurrences {
     pub fn received(&self, batch: &Arc<Batch>, known: Option<&Position>, shared: &Shared) {
         let now = clock::now_micros();
         for mark in &batch.transactions {
-            self.metrics.latency("capture", now - mark.commit_micros, None);
+            let stage = if matches!(mark.id, TxnId::Record(_)) { "transport" } else { "capture" };
+            self.metrics.latency(stage, now - mark.commit_micros, None);
         }
         if shared.live.receiver_count() > 0 {
             self.tell_live(batch, known, shared);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use utoipa::ToSchema;
 
+use crate::connectors::{ConnectorAction, ConnectorView};
 use crate::group::Membership;
 use crate::state::State;
 use crate::window::Window;
@@ -35,7 +36,7 @@ pub struct Shared {
     pub streaming: AtomicBool,
     /// Microseconds for which the line waited with a full queue.
     pub queue_full_micros: AtomicU64,
-    connector: Mutex<Option<serde_json::Value>>,
+    connector: Mutex<Option<ConnectorView>>,
     /// Among the agents that share the pipeline; None: this one is alone.
     pub membership: Option<Arc<Membership>>,
     /// The checks of this agent, newest last, bounded.
@@ -121,12 +122,12 @@ impl Shared {
     }
 
     /// What people may see of the connector, as of the last look; None: there is none, or it was not looked at yet.
-    pub fn connector(&self) -> Option<serde_json::Value> {
+    pub fn connector(&self) -> Option<ConnectorView> {
         self.connector.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps what people may see of the connector.
-    pub fn show_connector(&self, shown: Option<serde_json::Value>) {
+    pub fn show_connector(&self, shown: Option<ConnectorView>) {
         *self.connector.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
@@ -204,6 +205,13 @@ pub enum Command {
         limit: u32,
         /// What was read.
         reply: oneshot::Sender<Result<Latest>>,
+    },
+    /// Do something with the connector that feeds the topics.
+    Connector {
+        /// What.
+        action: ConnectorAction,
+        /// Passed on to Kafka Connect, and looked at since. `Rejected`: it cannot be done with the connector as it is.
+        reply: oneshot::Sender<Result<()>>,
     },
     /// The applier's migration log.
     MigrationLog {

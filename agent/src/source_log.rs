@@ -71,6 +71,11 @@ impl SourceLog {
         self.last.as_ref().filter(|(_, seen)| now_micros - seen <= FRESH).map(|(look, _)| look)
     }
 
+    /// The number of the oldest log file that the source had at the last look.
+    pub fn oldest(&self) -> Option<u64> {
+        self.last.as_ref()?.0.files.first().map(|(log, _)| *log)
+    }
+
     /// How long the source keeps its log, as it last said.
     pub fn retention_seconds(&self) -> Option<u64> {
         self.last.as_ref().and_then(|(look, _)| look.retention_seconds)

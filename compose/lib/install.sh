@@ -53,6 +53,8 @@ install_packages() {
     fi
     # Rust links by it, and librdkafka and SQLite are built of their sources.
     if [ -z "${PLUMBLINE_STACK_AGENT-}" ] && ! { command -v cc && command -v c++ && command -v make; } >/dev/null; then missing+=(build-essential); fi
+    # Kafka by TLS: librdkafka is linked with the system's OpenSSL.
+    if [ -z "${PLUMBLINE_STACK_AGENT-}" ] && ! pkg-config --exists openssl 2>/dev/null; then missing+=(pkg-config libssl-dev); fi
     apt_install "${missing[@]}"
 }
 

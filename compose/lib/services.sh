@@ -8,7 +8,8 @@
 SERVICES=(redis otlp kafka connect prometheus)
 
 # services_start DIR WISHES PART...: with WISHES `yes`, well-known ports are tried first. What runs is left running.
-# `connect` brings `kafka`, and `jdbc` is `connect` with the plugin of Debezium's sink.
+# `connect` brings `kafka`, `jdbc` is `connect` with the plugin of Debezium's sink, and `secure` is `kafka` with a second
+# listener that asks for TLS and a password (KAFKA_SECURE_*); a Connect that starts with it has one too (CONNECT_SECURE_URL).
 services_start() {
     local dir wishes=$2 name parts
     mkdir -p "$1"
@@ -16,8 +17,9 @@ services_start() {
     shift 2
     parts=" $* "
     case $parts in *' jdbc '*) parts+="connect " ;; esac
-    case $parts in *' connect '*) parts+="kafka " ;; esac
+    case $parts in *' connect '* | *' secure '*) parts+="kafka " ;; esac
     case $parts in *' jdbc '*) connect_wants_jdbc "$dir" ;; esac
+    case $parts in *' secure '*) kafka_wants_tls "$dir" ;; esac
     for name in "${SERVICES[@]}"; do
         case $parts in *" $name "*) service_start "$dir" "$name" "$wishes" ;; esac
     done
@@ -112,7 +114,7 @@ controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
 advertised.listeners=PLAINTEXT://127.0.0.1:$port
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
 log.dirs=$dir/kafka/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=5
@@ -124,6 +126,7 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=5
 group.initial.rebalance.delay.ms=0
 EOF
+    if [ -e "$dir/kafka/secure" ]; then kafka_secure_listener "$dir" "$port"; fi
     if [ ! -e "$dir/kafka/ready" ]; then
         rm -rf "$dir/kafka/data"
         "$JAVA" "${JAVA_OPTIONS[@]}" -cp "$KAFKA_JARS/*" kafka.tools.StorageTool format -t "$(cluster_id)" -c "$dir/kafka/server.properties" \
@@ -132,6 +135,35 @@ EOF
     fi
     wc -c <"$dir/kafka.log" >"$dir/kafka/log.start"
     spawn "$dir/kafka.pid" "$dir/kafka.log" "$JAVA" -Xmx512m "${JAVA_OPTIONS[@]}" -cp "$KAFKA_JARS/*" kafka.Kafka "$dir/kafka/server.properties"
+}
+
+# A certificate of its own for 127.0.0.1, and one user by SCRAM. Passwords of a test's broker: they guard nothing.
+kafka_secure_listener() {
+    local dir=$1 plain=$2 port keytool
+    until port=$(free_port) && [ "$port" != "$plain" ]; do :; done
+    printf '%s\n' "$port" >"$dir/kafka/secure.port"
+    keytool=$(dirname "$(readlink -f "$JAVA")")/keytool
+    if [ ! -e "$dir/kafka/secure.p12" ]; then
+        "$keytool" -genkeypair -alias kafka -keyalg EC -validity 3650 -dname CN=127.0.0.1 -ext san=ip:127.0.0.1,dns:localhost \
+            -storetype PKCS12 -keystore "$dir/kafka/secure.p12" -storepass plumbline >>"$dir/kafka.log" 2>&1 </dev/null
+        "$keytool" -exportcert -rfc -alias kafka -keystore "$dir/kafka/secure.p12" -storepass plumbline >"$dir/kafka/secure.pem" 2>>"$dir/kafka.log" </dev/null
+    fi
+    sed -i "s|^listeners=.*|&,SECURE://127.0.0.1:$port|; s|^advertised.listeners=.*|&,SECURE://127.0.0.1:$port|" "$dir/kafka/server.properties"
+    cat >>"$dir/kafka/server.properties" <<EOF
+listener.name.secure.ssl.keystore.location=$dir/kafka/secure.p12
+listener.name.secure.ssl.keystore.password=plumbline
+listener.name.secure.ssl.keystore.type=PKCS12
+listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_agent="plumbline";
+EOF
+}
+
+# A broker that runs without that listener is ended here, and started again with it.
+kafka_wants_tls() {
+    [ ! -e "$1/kafka/secure" ] || return 0
+    mkdir -p -m 700 "$1/kafka"
+    : >"$1/kafka/secure"
+    service_end "$1" kafka
 }
 
 # Its port is open a little before topics can be made; this is the line that it writes when all of it runs.
@@ -143,7 +175,7 @@ kafka_answers() {
 cluster_id() { head -c 16 /dev/urandom | base64 | tr '+/' 'AA' | tr -d '=\n'; }
 
 connect_spawn() {
-    local dir=$1 port=$2
+    local dir=$1 port=$2 secure
     # Values without their schema, as the agent asks for them too; a connector that needs it (Debezium's sink) says so itself.
     cat >"$dir/connect/connect.properties" <<EOF
 bootstrap.servers=127.0.0.1:$(service_port "$dir" kafka)
@@ -165,7 +197,22 @@ status.storage.replication.factor=1
 status.storage.partitions=1
 offset.flush.interval.ms=1000
 scheduled.rebalance.max.delay.ms=0
+config.providers=file
+config.providers.file.class=org.apache.kafka.common.config.provider.FileConfigProvider
+config.providers.file.param.allowed.paths=$dir/connect/secrets
 EOF
+    mkdir -p -m 700 "$dir/connect/secrets"
+    if [ -e "$dir/kafka/secure.p12" ]; then
+        until secure=$(free_port) && [ "$secure" != "$port" ]; do :; done
+        printf '%s\n' "$secure" >"$dir/connect/secure.port"
+        sed -i "s|^listeners=.*|&,https://127.0.0.1:$secure|" "$dir/connect/connect.properties"
+        cat >>"$dir/connect/connect.properties" <<EOF
+rest.advertised.listener=http
+ssl.keystore.location=$dir/kafka/secure.p12
+ssl.keystore.password=plumbline
+ssl.keystore.type=PKCS12
+EOF
+    fi
     spawn "$dir/connect.pid" "$dir/connect.log" "$JAVA" -Xmx768m "${JAVA_OPTIONS[@]}" -cp "$KAFKA_JARS/*" \
         org.apache.kafka.connect.cli.ConnectDistributed "$dir/connect/connect.properties"
 }
@@ -218,8 +265,17 @@ write_services_env() {
         case $name in
             redis) printf '%s=%q\n' REDIS_HOST 127.0.0.1 REDIS_PORT "${at##*:}" ;;
             otlp) printf '%s=%q\n' OTEL_EXPORTER_OTLP_ENDPOINT "http://$at" OTEL_EXPORTER_OTLP_PROTOCOL grpc ;;
-            kafka) printf '%s=%q\n' KAFKA_BOOTSTRAP_SERVERS "$at" ;;
-            connect) printf '%s=%q\n' CONNECT_URL "http://$at" ;;
+            kafka)
+                printf '%s=%q\n' KAFKA_BOOTSTRAP_SERVERS "$at"
+                if [ -e "$dir/kafka/secure" ]; then
+                    printf '%s=%q\n' KAFKA_SECURE_SERVERS "127.0.0.1:$(cat "$dir/kafka/secure.port")" KAFKA_SECURE_CA "$dir/kafka/secure.pem" \
+                        KAFKA_SECURE_USER agent KAFKA_SECURE_PASSWORD plumbline
+                fi
+                ;;
+            connect)
+                printf '%s=%q\n' CONNECT_URL "http://$at" CONNECT_SECRETS "$dir/connect/secrets"
+                if [ -e "$dir/connect/secure.port" ]; then printf '%s=%q\n' CONNECT_SECURE_URL "https://127.0.0.1:$(cat "$dir/connect/secure.port")"; fi
+                ;;
             prometheus) printf '%s=%q\n' PROMETHEUS_URL "http://$at" ;;
         esac
     done >"$dir/services.env.$$"
@@ -228,7 +284,7 @@ write_services_env() {
 
 # Sets what is written there; what it does not name is not taken from the caller's environment either.
 read_services_env() {
-    unset REDIS_HOST REDIS_PORT KAFKA_BOOTSTRAP_SERVERS CONNECT_URL PROMETHEUS_URL
+    unset REDIS_HOST REDIS_PORT KAFKA_BOOTSTRAP_SERVERS KAFKA_SECURE_SERVERS KAFKA_SECURE_CA KAFKA_SECURE_USER KAFKA_SECURE_PASSWORD CONNECT_URL CONNECT_SECURE_URL CONNECT_SECRETS PROMETHEUS_URL
     # shellcheck source=/dev/null
     . "$1/services.env"
 }

@@ -10,6 +10,7 @@ use plumbline_sdk::plugin::OpCounts;
 use plumbline_sdk::{History, Plugin, Sink};
 use serde_json::Value;
 
+use crate::environment::choose_tls;
 use crate::janitor::{Kept, folder};
 use crate::servers::{Pair, free_port};
 
@@ -69,6 +70,7 @@ impl Agent {
     /// # Panics
     /// Where no port is free.
     pub fn with(pair: &Pair, settings: &[(&str, &str)]) -> Self {
+        choose_tls();
         let folder = folder(&pair.name);
         let data = folder.join("data");
         let port = free_port();

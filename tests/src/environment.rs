@@ -16,3 +16,9 @@ pub fn required(name: &str) -> String {
 pub fn optional(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+/// Makes clients of HTTP possible in this process: the workspace's TLS is chosen by whoever starts.
+pub fn choose_tls() {
+    // Whoever came first has chosen the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tokio::sync::OnceCell;
 
+use crate::environment::choose_tls;
 use crate::janitor::{adopt, folder};
 
 /// Services in a folder of their own.
@@ -30,6 +31,7 @@ impl Services {
     /// # Panics
     /// Where one does not come up.
     pub async fn start(parts: &[&str]) -> Self {
+        choose_tls();
         let mut services = Self { folder: folder("services"), variables: BTreeMap::new() };
         services.up(parts).await;
         let text = std::fs::read_to_string(services.folder.join("services.env")).expect("how to reach them");

@@ -5,6 +5,7 @@ mod api;
 mod architecture;
 mod binlog;
 mod conformance;
+mod connector;
 mod faults;
 mod group;
 mod kafka;

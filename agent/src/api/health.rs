@@ -28,13 +28,24 @@ pub fn connection(state: &Picture, component: &str) -> &'static str {
     }
 }
 
-/// Debezium's connector: `running`, `failed` or `not_configured`.
-pub fn connector(state: &Picture) -> &'static str {
-    match connection(state, "connect") {
-        "connected" => "running",
-        "disconnected" => "failed",
-        other => other,
+/// Debezium's connector: `running`, `failed`, `paused`, `stopped` or `not_configured`.
+pub fn connector(app: &App) -> &'static str {
+    let rests = app.shared.connector().map(|view| view.state);
+    match (connection(&app.shared.picture().state, "connect"), rests.as_deref()) {
+        ("connected", Some("PAUSED")) => "paused",
+        ("connected", Some("STOPPED")) => "stopped",
+        ("connected", _) => "running",
+        ("disconnected", _) => "failed",
+        (other, _) => other,
     }
+}
+
+/// The sink connectors that read the topics, in one word: that of the one that is worst off.
+fn sink(app: &App) -> &'static str {
+    let Some(view) = app.shared.connector().filter(|view| !view.sinks.is_empty()) else { return "not_configured" };
+    let is = |state: &str| view.sinks.iter().any(|sink| sink.state == state);
+    let worst = [("FAILED", "failed"), ("STOPPED", "stopped"), ("PAUSED", "paused")].into_iter().find(|(state, _)| is(state));
+    worst.map_or_else(|| if view.sinks.iter().all(|sink| sink.state == "RUNNING") { "running" } else { "starting" }, |(_, word)| word)
 }
 
 /// The newest change as users see it.
@@ -92,9 +103,10 @@ pub fn not_ready(app: &App) -> Vec<String> {
 /// Debezium's connectors.
 #[derive(Debug, Serialize, ToSchema)]
 struct Connectors {
-    /// `running`, `failed`, `not_configured`.
+    /// `running`, `failed`, `paused`, `stopped`, `not_configured`.
     mysql_connector: &'static str,
-    /// Always `not_configured`: the agent applies to PostgreSQL itself, or somebody else's sink does.
+    /// Somebody else's sink on the same Kafka Connect that reads our topics: `running`, `failed`, `paused`, `stopped`, `starting`;
+    /// `not_configured`: there is none.
     postgres_connector: &'static str,
 }
 
@@ -131,7 +143,11 @@ pub struct HealthReport {
     components: BTreeMap<String, ComponentHealth>,
 }
 
-fn report(state: &Picture, streaming: bool) -> HealthReport {
+fn report(app: &App) -> HealthReport {
+    let debezium = Connectors { mysql_connector: connector(app), postgres_connector: sink(app) };
+    let streaming = app.shared.streaming.load(Ordering::Relaxed);
+    let picture = app.shared.picture();
+    let state = &picture.state;
     let (total, live) = state.changes();
     let component = |(health, since): &(plumbline_sdk::Health, i64)| ComponentHealth { state: health.state, since: clock::text(*since), messages: health.messages.clone() };
     HealthReport {
@@ -139,7 +155,7 @@ fn report(state: &Picture, streaming: bool) -> HealthReport {
         mysql: connection(state, "mysql"),
         postgres: connection(state, "postgres"),
         redis: connection(state, "redis"),
-        debezium: Connectors { mysql_connector: connector(state), postgres_connector: "not_configured" },
+        debezium,
         cdc_events_processed: live,
         cdc_events_total: total,
         last_cdc_event: state.last.as_ref().map(Into::into),
@@ -152,7 +168,7 @@ fn report(state: &Picture, streaming: bool) -> HealthReport {
 /// How the agent and its components are. 503 when unhealthy.
 #[utoipa::path(get, path = "/health", tag = "operators", responses((status = 200, body = HealthReport), (status = 503, body = HealthReport)))]
 pub async fn health(State(app): State<App>) -> Response {
-    let report = report(&app.shared.picture().state, app.shared.streaming.load(Ordering::Relaxed));
+    let report = report(&app);
     let code = if report.status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report)).into_response()
 }

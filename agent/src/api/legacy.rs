@@ -22,6 +22,7 @@ use crate::api::problem::Problem;
 use crate::api::scrape::{TableStatistics, by_table};
 use crate::api::tables::{UnverifiedView, VerifiedView};
 use crate::clock;
+use crate::connectors::ConnectorView;
 use crate::shared::{Command, ReportFinding, TableReport, VerifiedThrough};
 use crate::state::{SyncStatus, TableState, Unverified};
 
@@ -427,18 +428,17 @@ pub async fn kafka_status(State(app): State<App>) -> Json<KafkaStatus> {
 /// Debezium's connectors, where they are used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DebeziumStatus {
-    /// `running`, `failed`, `not_configured`.
+    /// `running`, `failed`, `paused`, `stopped`, `not_configured`.
     status: &'static str,
     /// Secrets are hidden.
-    #[schema(value_type = Vec<Object>)]
-    connectors: Vec<Value>,
+    connectors: Vec<ConnectorView>,
     timestamp: String,
 }
 
 /// Debezium's connector: its state, its tasks, how far it has read, its settings.
 #[utoipa::path(get, path = "/debezium/status", tag = "original", responses((status = 200, body = DebeziumStatus)))]
 pub async fn debezium_status(State(app): State<App>) -> Json<DebeziumStatus> {
-    let status = crate::api::health::connector(&app.shared.picture().state);
+    let status = crate::api::health::connector(&app);
     Json(DebeziumStatus { status, connectors: app.shared.connector().into_iter().collect(), timestamp: clock::text(clock::now_micros()) })
 }
 

@@ -2,6 +2,7 @@
 
 mod body;
 mod checks;
+mod connectors;
 mod document;
 mod events;
 mod findings;
@@ -179,6 +180,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tables::resume))
         .routes(routes!(checks::list, checks::start))
         .routes(routes!(checks::one, checks::cancel))
+        .routes(routes!(connectors::list))
+        .routes(routes!(connectors::one, connectors::remove))
+        .routes(routes!(connectors::pause))
+        .routes(routes!(connectors::resume))
+        .routes(routes!(connectors::stop))
+        .routes(routes!(connectors::restart))
         .routes(routes!(findings::list))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

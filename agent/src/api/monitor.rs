@@ -35,7 +35,7 @@ pub struct MonitoringStatus {
     /// The same since the beginning.
     cdc_events_total: u64,
     last_cdc_event: Option<LastCdcEvent>,
-    /// Debezium's connector: `running`, `failed`, `not_configured`.
+    /// Debezium's connector: `running`, `failed`, `paused`, `stopped`, `not_configured`.
     connector_status: &'static str,
     timestamp: String,
 }
@@ -47,6 +47,7 @@ fn seconds(span: Duration) -> serde_json::Number {
 
 /// In the original's fields.
 pub fn monitoring_status(app: &App) -> MonitoringStatus {
+    let connector_status = connector(app);
     let picture = app.shared.picture();
     let state = &picture.state;
     let (total, live) = state.changes();
@@ -63,7 +64,7 @@ pub fn monitoring_status(app: &App) -> MonitoringStatus {
         cdc_events_processed: live,
         cdc_events_total: total,
         last_cdc_event: state.last.as_ref().map(Into::into),
-        connector_status: connector(state),
+        connector_status,
         timestamp: clock::text(clock::now_micros()),
     }
 }

@@ -113,7 +113,7 @@ struct CdcStatistics {
     /// The same since the beginning.
     events_total: u64,
     last_event: Option<LastCdcEvent>,
-    /// Debezium's connector: `running`, `failed`, `not_configured`.
+    /// Debezium's connector: `running`, `failed`, `paused`, `stopped`, `not_configured`.
     connector_status: &'static str,
     monitored_tables: Vec<String>,
     /// Always changes, duplicates and control together.
@@ -167,6 +167,7 @@ async fn daily(app: &App) -> Value {
 
 async fn statistics(app: &App) -> Statistics {
     let redis_daily = daily(app).await;
+    let connector_status = connector(app);
     let picture = app.shared.picture();
     let state = &picture.state;
     let (total, live) = state.changes();
@@ -196,7 +197,7 @@ async fn statistics(app: &App) -> Statistics {
             events_processed: live,
             events_total: total,
             last_event: state.last.as_ref().map(Into::into),
-            connector_status: connector(state),
+            connector_status,
             monitored_tables: names,
             records: state.records,
             duplicates: state.duplicates,

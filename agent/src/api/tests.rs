@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::shared::{AddTableError, AddedTable, Check, Command, Discovered, Latest, SharedParts, TableReport};
+use crate::connectors::{ConnectorAction, ConnectorView, SinkView};
 use crate::state::{Partner, TableState};
 use crate::telemetry::ChangeTraces;
 
@@ -191,6 +192,20 @@ async fn desk(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
             Command::CancelCheck { reply, .. } => drop(reply.send(Ok(false))),
             Command::Pause { reply, .. } => drop(reply.send(Ok(()))),
             Command::Latest { reply, .. } => drop(reply.send(Ok(Latest::default()))),
+            Command::Connector { action, reply } => {
+                let mut view = shared.connector().expect("one is shown");
+                let done = match action {
+                    _ if view.state == "TAKEN" => Err(Error::rejected("it is not ours")),
+                    ConnectorAction::Pause => Ok("PAUSED"),
+                    ConnectorAction::Stop => Ok("STOPPED"),
+                    ConnectorAction::Resume => Ok("RUNNING"),
+                    ConnectorAction::Restart => Err(Error::disconnected("Connect is away")),
+                    ConnectorAction::Remove { forget } => Ok(if forget { "FORGOTTEN" } else { "REMOVED" }),
+                };
+                view.state = done.as_ref().map_or("TAKEN", |state| state).to_owned();
+                shared.show_connector(Some(view));
+                let _ = reply.send(done.map(drop));
+            }
             Command::MigrationLog { reply, .. } => drop(reply.send(Ok(Vec::new()))),
         }
     }
@@ -461,6 +476,47 @@ async fn what_is_not_configured_says_so() {
         let health = ground.get("/health").await.json();
         assert_eq!((&health["redis"], &health["debezium"]["mysql_connector"]), (&json!(redis), &json!(connector)));
         assert_eq!(ground.get("/table-monitor/status").await.json()["connector_status"], connector);
+    }
+}
+
+#[tokio::test]
+async fn the_connector_is_shown_and_told_what_people_ask() {
+    let ground = Ground::new();
+    let list = ground.get("/api/v1/connectors").await.json();
+    assert_eq!(list["connectors"], json!([]));
+    assert!(ground.get("/api/v1/connectors/plumbline-shop").await.problem(404).contains("CONNECT_URL"));
+    let sink = |state: &str| SinkView { name: "copy".into(), class: "J".into(), group: "connect-copy".into(), state: state.into(), tables: 1 };
+    let health = Health { component: "connect".into(), state: HealthState::Up, messages: Vec::new() };
+    ground.shared.picture().state.health.insert("connect".into(), (health, 0));
+    let show = |state: &str, sinks: Vec<SinkView>| {
+        ground.shared.show_connector(Some(ConnectorView { name: "plumbline-shop".into(), state: state.into(), sinks, drift: vec!["snapshot.mode".into()], ..ConnectorView::default() }));
+    };
+    show("RUNNING", Vec::new());
+    assert_eq!(ground.get("/api/v1/connectors").await.json()["connectors"][0]["drift"], json!(["snapshot.mode"]));
+    assert!(ground.ask("POST", "/api/v1/connectors/theirs/pause", &[], "").await.problem(404).contains("`plumbline-shop`"), "never another one");
+    ground.ask("DELETE", "/api/v1/connectors/theirs", &[], "").await.problem(404);
+
+    for (method, order, state, word) in [
+        ("POST", "/pause", "PAUSED", "paused"),
+        ("POST", "/resume", "RUNNING", "running"),
+        ("POST", "/stop", "STOPPED", "stopped"),
+        ("DELETE", "", "REMOVED", "running"),
+        ("DELETE", "?forget=true", "FORGOTTEN", "running"),
+    ] {
+        let answer = ground.ask(method, &format!("/api/v1/connectors/plumbline-shop{order}"), &[], "").await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (202, "/api/v1/connectors/plumbline-shop"), "{order}");
+        assert_eq!(answer.json()["state"], state);
+        for (path, field) in [("/health", "/debezium/mysql_connector"), ("/debezium/status", "/status"), ("/table-monitor/status", "/connector_status"), ("/metrics.json", "/cdc_stats/connector_status")] {
+            assert_eq!(ground.get(path).await.json().pointer(field), Some(&json!(word)), "{path} {order}");
+        }
+    }
+    ground.ask("DELETE", "/api/v1/connectors/plumbline-shop?forget=maybe", &[], "").await.problem(400);
+    assert!(ground.ask("POST", "/api/v1/connectors/plumbline-shop/restart", &[], "").await.problem(503).contains("away"));
+    assert!(ground.ask("POST", "/api/v1/connectors/plumbline-shop/pause", &[], "").await.problem(409).contains("not ours"));
+
+    for (states, word) in [(vec![], "not_configured"), (vec!["RUNNING"], "running"), (vec!["RUNNING", "FAILED"], "failed"), (vec!["PAUSED"], "paused"), (vec!["RUNNING", "UNASSIGNED"], "starting")] {
+        show("RUNNING", states.iter().map(|state| sink(state)).collect());
+        assert_eq!(ground.get("/health").await.json()["debezium"]["postgres_connector"], word);
     }
 }
 

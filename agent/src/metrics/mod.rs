@@ -1,9 +1,10 @@
 //! Every metric: `names.rs` has the names with what they say, `tables.rs` all that has a table label, `picture.rs` the rest of what stands
-//! in the picture, `process.rs` what Linux says of the process.
+//! in the picture, `kafka.rs` Kafka and the connectors, `process.rs` what Linux says of the process.
 //!
 //! What happens is counted as it happens; what stands in the picture is read from it at a scrape, so that nothing is kept twice and a
 //! table that goes takes its metrics along. No database is asked, and no lock is held for longer than the copy takes.
 
+mod kafka;
 mod names;
 mod picture;
 mod process;
@@ -13,7 +14,7 @@ mod tests;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use plumbline_sdk::TableId;
@@ -32,6 +33,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::shared::Shared;
 use crate::telemetry::ChangeTraces;
+pub use kafka::KafkaLook;
 pub use tables::Counted;
 use tables::Tables;
 pub use text::as_text;
@@ -65,6 +67,10 @@ labels! {
     ByDependency { dependency }
     Operation { db_system, operation }
     ByQueue { queue }
+    TopicPartition { topic, partition }
+    ConnectorName { connector }
+    ConnectorState { connector, state }
+    TaskState { connector, task, state }
     ByExporter { exporter }
     Route { method, route, status_code }
     ByPlugin { plugin }
@@ -86,6 +92,9 @@ fn exemplar_histogram() -> HistogramWithExemplars<TraceLabel> {
 /// What a queue of the agent holds and may hold; None: it has ended.
 type QueueLook = Box<dyn Fn() -> Option<(usize, usize)> + Send + Sync>;
 
+/// Asks what the reading of Kafka shows of itself.
+pub type KafkaLooks = Box<dyn Fn() -> KafkaLook + Send + Sync>;
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 type Exemplars<L> = Family<L, HistogramWithExemplars<TraceLabel>, fn() -> HistogramWithExemplars<TraceLabel>>;
 
@@ -96,6 +105,9 @@ pub struct Metrics {
     traces: ChangeTraces,
     tables: Tables,
     queues: Mutex<Vec<(&'static str, QueueLook)>>,
+    kafka: OnceLock<KafkaLooks>,
+    /// At most so many topics' partitions have labels of their own.
+    most: usize,
     latency: Exemplars<ByStage>,
     errors: Family<ByError, Counter>,
     compare_runs: Family<ModeResult, Counter>,
@@ -117,6 +129,8 @@ impl Metrics {
             traces,
             tables: Tables::new(max_tables),
             queues: Mutex::default(),
+            kafka: OnceLock::new(),
+            most: max_tables,
             latency: Family::new_with_constructor(exemplar_histogram),
             errors: Family::default(),
             compare_runs: Family::default(),
@@ -155,7 +169,7 @@ impl Metrics {
         for result in ["equal", "different", "unverified"] {
             drop(self.compare_runs.get_or_create(&ModeResult { mode: "rows".into(), result: result.into() }));
         }
-        for stage in ["capture", "process", "end_to_end"] {
+        for stage in ["capture", "transport", "process", "end_to_end"] {
             drop(self.latency.get_or_create(&ByStage { stage: stage.into() }));
         }
     }
@@ -217,6 +231,12 @@ impl Metrics {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).push((name, look));
     }
 
+    /// Shows from now on what the reading of Kafka says of itself.
+    pub fn watch_kafka(&self, look: KafkaLooks) {
+        // There is one stream.
+        let _ = self.kafka.set(look);
+    }
+
     /// Everything in OpenMetrics 1.0.0.
     pub fn open_metrics(&self, shared: &Shared) -> String {
         let mut text = String::with_capacity(64 * 1024);
@@ -244,6 +264,13 @@ impl Metrics {
             let picture = shared.picture();
             picture::register(of, &picture.state, shared, clock::now_micros());
             self.tables.register(of, &picture.state);
+        }
+        if let Some(look) = self.kafka.get().map(|look| look()) {
+            let applied = shared.picture().state.applied.clone();
+            kafka::register(of, &look, applied.as_ref(), self.most);
+        }
+        if let Some(view) = shared.connector() {
+            kafka::connectors(of, &view);
         }
         self.own(&mut registry);
         registry

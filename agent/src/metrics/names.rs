@@ -5,8 +5,10 @@
 //! | `pipeline` | on all but the agent's own |
 //! | `table` | `schema.table`; at most as many as the settings allow, then `_other` (see `tables.rs`) |
 //! | `op` | read, insert, update, delete, truncate |
-//! | `stage` | of a latency: capture, process, end_to_end; of an error: the component |
-//! | `dependency` | mysql, postgres, history |
+//! | `stage` | of a latency: capture (commit to received, by the binlog), transport (the same by Debezium and Kafka), process, end_to_end; of an error: the component |
+//! | `topic`, `partition` | as Kafka names them; at most as many as tables, then `_other` |
+//! | `connector`, `task` | our connector and the sinks that read its topics |
+//! | `dependency` | mysql, postgres, history, kafka, connect |
 //! | `db_system` | mysql, postgresql, sqlite |
 //! | `queue` | stream (batches), news, orders, checks (messages), traces (changes) |
 //! | `plugin`, `kind`, `mode`, `result`, `reason`, `state`, `side`, `exporter`, `method`, `route`, `status_code` | words of this program |
@@ -60,6 +62,14 @@ pub const CDC_LAST_RECEIVED: Name = Name::seconds("cdc_last_received_timestamp",
 pub const SOURCE_BINLOG_WRITTEN: Name = Name::bytes("source_binlog_written", "What the source has added to its binlog since this start, by whomever, as the source says itself");
 pub const SOURCE_BINLOG_RETENTION: Name = Name::seconds("source_binlog_retention", "How long the source keeps its binlogs; absent where it never deletes them by itself");
 pub const SOURCE_BINLOG_RUNWAY: Name = Name::seconds("source_binlog_runway", "How long at least until the source may delete the binlog that is needed next; absent where that is not known or never");
+
+// Kafka and Kafka Connect, where changes come by them.
+pub const KAFKA_CONSUMER_LAG: Name = Name::of("kafka_consumer_lag_records", "Records that are not stored yet, by topic and partition, as of some seconds ago; absent where the end is not known");
+pub const KAFKA_RECORDS_ASIDE: Name = Name::of("kafka_records_aside", "Records since this start that could not be taken as changes, by reason; they are counted as control");
+pub const KAFKA_REBALANCES: Name = Name::of("kafka_rebalances", "How often the consumer group gave partitions to this agent, or took them, since this start");
+pub const CONNECTOR_STATE: Name = Name::of("connector_state", "The state of our connector, and of sinks that read its topics: 1 for the one that holds, else 0");
+pub const CONNECTOR_TASK_STATE: Name = Name::of("connector_task_state", "The state of a task of our connector: 1 for the one that holds, else 0");
+pub const CONNECTOR_RESTARTS: Name = Name::of("connector_restarts", "How often our connector was started again, by the agent or on request, since this start");
 
 // The copy of existing rows.
 pub const SNAPSHOT_RUNNING: Name = Name::of("snapshot_running", "Whether existing rows are being copied: 1 or 0");

@@ -265,6 +265,40 @@ fn what_is_not_known_is_absent() {
     assert_eq!(value(&samples(&metrics.open_metrics(&shared)), "plumbline_cdc_lag_seconds", &[]), None, "nobody knows what waits at a source that is away");
 }
 
+#[test]
+fn kafka_and_the_connectors_are_shown_where_they_are_used() {
+    use crate::connectors::{ConnectorView, SinkView, TaskView};
+    use plumbline_sdk::position::{PartitionAt, Partitions};
+    let (shared, metrics) = (shared(State::default()), metrics(2));
+    let unused = metrics.open_metrics(&shared);
+    assert!(!unused.contains("plumbline_kafka_") && !unused.contains("plumbline_connector_"));
+    let mut partitions = Partitions::default();
+    partitions.set(&"shop.inv.a".into(), 0, PartitionAt { next: 4, newest: None });
+    shared.picture().state.applied = Some(Position { partitions: Some(partitions), ..Position::default() });
+    let ends = vec![("shop.inv.a".into(), 0, 10), ("shop.inv.a".into(), 1, 3), ("shop.inv.b".into(), 0, 5), ("shop.inv.c".into(), 0, 7)];
+    metrics.watch_kafka(Box::new(move || KafkaLook { ends: ends.clone(), aside: vec![("row", 2), ("envelope", 0)], rebalances: 3 }));
+    let task = TaskView { id: 0, state: "FAILED".into(), worker: String::new(), trace: Vec::new() };
+    let sink = SinkView { name: "copy".into(), class: String::new(), group: String::new(), state: "ODD".into(), tables: 1 };
+    shared.show_connector(Some(ConnectorView { name: "ours".into(), state: "FAILED".into(), tasks: vec![task], sinks: vec![sink], restarts: 5, ..ConnectorView::default() }));
+    let samples = samples(&metrics.open_metrics(&shared));
+    for (name, labels, expected) in [
+        ("plumbline_kafka_consumer_lag_records", &[("topic", "shop.inv.a"), ("partition", "0")][..], Some(6.0)),
+        ("plumbline_kafka_consumer_lag_records", &[("topic", "shop.inv.a"), ("partition", "1")], Some(3.0)),
+        ("plumbline_kafka_consumer_lag_records", &[("topic", "_other")], Some(12.0)),
+        ("plumbline_kafka_consumer_lag_records", &[("topic", "shop.inv.b")], None),
+        ("plumbline_kafka_records_aside_total", &[("reason", "row")], Some(2.0)),
+        ("plumbline_kafka_records_aside_total", &[("reason", "envelope")], Some(0.0)),
+        ("plumbline_kafka_rebalances_total", &[], Some(3.0)),
+        ("plumbline_connector_state", &[("connector", "ours"), ("state", "failed")], Some(1.0)),
+        ("plumbline_connector_state", &[("connector", "ours"), ("state", "running")], Some(0.0)),
+        ("plumbline_connector_state", &[("connector", "copy"), ("state", "other")], Some(1.0)),
+        ("plumbline_connector_task_state", &[("connector", "ours"), ("task", "0"), ("state", "failed")], Some(1.0)),
+        ("plumbline_connector_restarts_total", &[("connector", "ours")], Some(5.0)),
+    ] {
+        assert_eq!(value(&samples, name, labels), expected, "{name} {labels:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_queue_is_shown_for_as_long_as_it_lives() {
     let (shared, metrics) = (shared(State::default()), metrics(10));

@@ -4,9 +4,11 @@
 //! user of the agent gave. No password is in any error: see [`scrub`](crate::connector::scrub).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use plumbline_sdk::{Error, Result};
+use plumbline_sdk::{Error, Result, Secret};
+use regex::Regex;
 use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -14,17 +16,34 @@ use serde_json::value::RawValue;
 
 use crate::connector::first_lines;
 
+mod tls;
+
 /// A connector's settings.
 pub type Config = BTreeMap<String, String>;
 
 /// Answers above this are refused.
 const LARGEST: usize = 8 * 1024 * 1024;
 
+/// How to reach a Connect cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// `http://host:8083`, or `https`.
+    pub url: String,
+    /// The user, where it asks for one; empty: it does not.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// A PEM file with the certificate authorities to trust; None: the well-known ones.
+    pub ca: Option<PathBuf>,
+}
+
 /// A client of one Connect cluster.
 #[derive(Debug, Clone)]
 pub struct Connect {
     http: Client,
     base: Url,
+    user: String,
+    password: Secret,
 }
 
 /// What is wrong with a setting, as the connector itself says.
@@ -49,6 +68,9 @@ pub struct Status {
 /// How a connector or a task is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Part {
+    /// A task's number.
+    #[serde(default)]
+    pub id: u32,
     /// `RUNNING`, `PAUSED`, `STOPPED`, `FAILED`, `UNASSIGNED`, `RESTARTING`.
     pub state: String,
     /// Where it runs.
@@ -120,31 +142,32 @@ struct Refusal {
 }
 
 #[derive(Deserialize)]
+struct Plugin {
+    class: String,
+}
+
+#[derive(Deserialize)]
 struct Named {
     config: Config,
 }
 
 impl Connect {
-    /// A client of the cluster at `url` (`http://host:8083`).
+    /// A client of the cluster at `url` (`http://host:8083`), which asks for no user.
     pub fn new(url: &str) -> Result<Self> {
-        let wrong = || Error::config(format!("the Connect URL `{}` is none; it looks like `http://connect:8083`", without_login(url)));
-        let mut base = Url::parse(url).map_err(|_| wrong())?;
-        if base.scheme() != "http" || base.host().is_none() || base.cannot_be_a_base() {
-            return Err(wrong());
+        Self::with(&Access { url: url.to_owned(), ..Access::default() })
+    }
+
+    /// A client of a cluster. Reads the file of certificates; does no other IO.
+    pub fn with(access: &Access) -> Result<Self> {
+        let base = base_of(&access.url)?;
+        let mut http = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(30));
+        // The client is given its TLS in any case, so that it does not look for one of the process.
+        http = http.tls_backend_preconfigured(tls::client(access.ca.as_deref())?);
+        if base.scheme() == "http" && access.ca.is_some() {
+            return Err(Error::config("`CONNECT_CA` is set, and `CONNECT_URL` is not one of `https`"));
         }
-        if !base.username().is_empty() || base.password().is_some() || base.query().is_some() {
-            return Err(Error::config("the Connect URL has a login or a query, which is not supported: it looks like `http://connect:8083`"));
-        }
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        let http = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30))
-            .build()
-            .map_err(|cause| Error::config("the HTTP client for Connect could not be built").caused_by(cause.without_url()))?;
-        Ok(Self { http, base })
+        let http = http.build().map_err(|cause| Error::config("the HTTP client for Connect could not be built").caused_by(cause.without_url()))?;
+        Ok(Self { http, base, user: access.user.clone(), password: access.password.clone() })
     }
 
     /// What is wrong with these settings, asked of the connector itself; it connects to the database. Needs `connector.class` and `name`.
@@ -194,6 +217,19 @@ impl Connect {
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.call(Method::DELETE, &["connectors", name], None, None).await.map(drop)
     }
+    /// Forgets how far it has read. Only while it is stopped.
+    pub async fn forget_offsets(&self, name: &str) -> Result<()> {
+        self.call(Method::DELETE, &["connectors", name, "offsets"], None, None).await.map(drop)
+    }
+    /// Starts it and all its tasks again.
+    pub async fn restart(&self, name: &str) -> Result<()> {
+        self.call(Method::POST, &["connectors", name, "restart"], Some("includeTasks=true&onlyFailed=false"), None).await.map(drop)
+    }
+    /// Whether the workers have a connector of this class.
+    pub async fn has_class(&self, class: &str) -> Result<bool> {
+        let plugins: Vec<Plugin> = read(&self.call(Method::GET, &["connector-plugins"], None, None).await?, "the list of plugins")?;
+        Ok(plugins.iter().any(|plugin| plugin.class == class))
+    }
     /// Starts again what failed of it.
     pub async fn restart_failed(&self, name: &str) -> Result<()> {
         self.call(Method::POST, &["connectors", name, "restart"], Some("includeTasks=true&onlyFailed=true"), None).await.map(drop)
@@ -216,6 +252,9 @@ impl Connect {
         }
         url.set_query(query);
         let mut request = self.http.request(method, url);
+        if !self.user.is_empty() {
+            request = request.basic_auth(&self.user, Some(self.password.expose()));
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -238,9 +277,10 @@ impl Connect {
         }
         let said = serde_json::from_slice::<Refusal>(&answer).map(|refusal| first_lines(&refusal.message, 3)).unwrap_or_default();
         Err(match status.as_u16() {
+            401 | 403 => Error::config(format!("Kafka Connect at `{}` refuses us ({status}): give `CONNECT_USER` and `CONNECT_PASSWORD` of who may manage connectors", self.base)),
             409 => Error::disconnected(format!("Kafka Connect at `{}` rebalances its work; it is asked again in a moment", self.base)),
             500.. => Error::disconnected(format!("Kafka Connect at `{}` failed ({status}): {said}", self.base)),
-            300..400 => Error::config(format!("`{}` redirects, which is not followed: give the address of Kafka Connect itself", self.base)),
+            300..=399 => Error::config(format!("`{}` redirects, which is not followed: give the address of Kafka Connect itself", self.base)),
             _ => Error::rejected(format!("Kafka Connect at `{}` refused ({status}): {said}", self.base)),
         })
     }
@@ -251,6 +291,22 @@ fn read<'a, T: Deserialize<'a>>(answer: &'a [u8], what: &str) -> Result<T> {
         let json = serde_json::from_slice::<&RawValue>(answer).is_ok();
         Error::rejected(format!("{what} that Kafka Connect sent {}", if json { "is of another form than known" } else { "is no JSON: is it Connect?" }))
     })
+}
+
+/// The address below which all paths lie.
+fn base_of(url: &str) -> Result<Url> {
+    let wrong = || Error::config(format!("the Connect URL `{}` is none; it looks like `http://connect:8083` or `https://connect:8443`", without_login(url)));
+    let mut base = Url::parse(url).map_err(|_| wrong())?;
+    if !["http", "https"].contains(&base.scheme()) || base.host().is_none() || base.cannot_be_a_base() {
+        return Err(wrong());
+    }
+    if !base.username().is_empty() || base.password().is_some() || base.query().is_some() {
+        return Err(Error::config("the Connect URL has a login or a query: it looks like `http://connect:8083`, and `CONNECT_USER` and `CONNECT_PASSWORD` say who asks"));
+    }
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    Ok(base)
 }
 
 /// A URL without what stands before `@`.
@@ -278,31 +334,82 @@ pub struct SinkConnector {
     pub state: String,
 }
 
+impl SinkConnector {
+    /// How many of these topics it is told to read.
+    pub fn reads(&self, topics: &[String]) -> usize {
+        topics.iter().filter(|topic| is_told(&self.topics, self.topics_regex.as_deref(), topic)).count()
+    }
+}
+
+/// Whether a sink of these settings is told to read a topic. What Rust cannot read of Java's expressions may mean every topic.
+pub(crate) fn is_told(topics: &[String], regex: Option<&str>, topic: &str) -> bool {
+    let fits = |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).map_or(true, |regex| regex.is_match(topic));
+    topics.iter().any(|told| told == topic) || regex.is_some_and(fits)
+}
+
 impl Connect {
-    /// The sink connectors of the cluster.
+    /// The sink connectors of the cluster, of whomever.
     pub async fn sinks(&self) -> Result<Vec<SinkConnector>> {
         let answer = self.call(Method::GET, &["connectors"], Some("expand=info&expand=status"), None).await?;
-        let all: BTreeMap<String, Expanded> = read(&answer, "the list of connectors")?;
-        Ok(all.into_iter().filter_map(|(name, expanded)| sink(name, expanded)).collect())
+        Ok(expanded(&answer)?.into_iter().filter_map(|(name, expanded)| sink(name, expanded)).collect())
     }
+    /// The source connectors of the cluster, of whomever, with their settings, passwords in clear.
+    pub async fn sources(&self) -> Result<Vec<(String, Config)>> {
+        let answer = self.call(Method::GET, &["connectors"], Some("expand=info"), None).await?;
+        let source = |(name, expanded): (String, Expanded)| Some((name, expanded.info.filter(|info| info.kind == "source")?.config));
+        Ok(expanded(&answer)?.into_iter().filter_map(source).collect())
+    }
+}
+
+/// A connector that comes or goes while the list is made has one half of it.
+#[derive(Deserialize)]
+struct Expanded {
+    info: Option<Info>,
+    status: Option<Status>,
 }
 
 #[derive(Deserialize)]
-struct Expanded {
-    info: Named,
-    status: Status,
+struct Info {
+    config: Config,
+    #[serde(rename = "type", default)]
+    kind: String,
 }
 
-fn sink(name: String, expanded: Expanded) -> Option<SinkConnector> {
-    let Expanded { info: Named { config }, status } = expanded;
+fn expanded(answer: &[u8]) -> Result<BTreeMap<String, Expanded>> {
+    read(answer, "the list of connectors")
+}
+
+fn sink(name: String, Expanded { info, status }: Expanded) -> Option<SinkConnector> {
+    let Info { config, .. } = info.filter(|info| info.kind == "sink")?;
     let given = |key: &str| config.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
     let topics_regex = given("topics.regex").map(str::to_owned);
     let topics: Vec<String> = given("topics").unwrap_or_default().split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
-    if topics.is_empty() && topics_regex.is_none() {
-        return None;
-    }
-    let failed = std::iter::once(&status.connector).chain(&status.tasks).any(|part| part.state == "FAILED");
-    let state = if failed { "FAILED".to_owned() } else { status.connector.state };
+    let state = match status {
+        Some(status) if std::iter::once(&status.connector).chain(&status.tasks).any(|part| part.state == "FAILED") => "FAILED".to_owned(),
+        Some(status) => status.connector.state,
+        None => "STARTING".to_owned(),
+    };
     let group = given("consumer.override.group.id").map_or_else(|| format!("connect-{name}"), str::to_owned);
     Some(SinkConnector { class: given("connector.class").unwrap_or_default().to_owned(), group, topics, topics_regex, state, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sinks_are_told_from_sources_with_group_topics_and_state() {
+        let part = |state: &str| json!({ "state": state, "worker_id": "w" });
+        let answer = json!({
+            "copy": { "info": { "config": { "connector.class": "J", "topics": "a.b, a.c" }, "type": "sink" }, "status": { "connector": part("RUNNING"), "tasks": [part("RUNNING"), part("FAILED")] } },
+            "more": { "info": { "config": { "topics.regex": "a\\..*", "consumer.override.group.id": "g" }, "type": "sink" } },
+            "ours": { "info": { "config": { "topic.prefix": "a", "topics": "x" }, "type": "source" }, "status": { "connector": part("RUNNING"), "tasks": [] } },
+            "gone": {},
+        });
+        let sinks: Vec<SinkConnector> = expanded(answer.to_string().as_bytes()).expect("a list").into_iter().filter_map(|(name, one)| sink(name, one)).collect();
+        let seen: Vec<_> = sinks.iter().map(|sink| (sink.name.as_str(), sink.group.as_str(), sink.state.as_str(), sink.reads(&["a.b".into(), "a.x".into()]))).collect();
+        assert_eq!(seen, [("copy", "connect-copy", "FAILED", 1), ("more", "g", "STARTING", 2)]);
+    }
 }

@@ -4,21 +4,26 @@
 //! A connector without our mark is never touched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use plumbline_sdk::{Error, Health, HealthState, Result, Secret, TableId};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::connect::{Config, Connect, Fault, Offset, Status};
-use crate::kafka::StoredPlace;
+use crate::connect::{Access, Config, Connect, Fault, Offset, SinkConnector};
+use crate::kafka::{StoredPlace, topic_of};
 
 mod decide;
+mod shown;
 #[cfg(test)]
 mod tests;
+mod weak;
 
-pub use decide::{Action, Decision, Restarts, decide};
+pub use decide::{Action, Decision, Restarts, Wish, decide};
+pub use shown::{Shown, ShownSink, ShownTask, first_lines, redact, scrub};
+pub use weak::weaknesses;
 
 /// The setting that marks a connector as ours; its value is the pipeline's name. Connect keeps settings that it does not know.
 pub const MARK: &str = "plumbline.pipeline";
@@ -27,8 +32,14 @@ pub const MARK: &str = "plumbline.pipeline";
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectorConfig {
-    /// Kafka Connect: `http://connect:8083`.
+    /// Kafka Connect: `http://connect:8083`, or `https`.
     pub connect_url: String,
+    /// The user, where Connect asks for one.
+    pub connect_user: String,
+    /// Its password.
+    pub connect_password: Secret,
+    /// A PEM file with the certificate authorities to trust; None: the well-known ones.
+    pub connect_ca: Option<PathBuf>,
     /// The pipeline's name: of letters, digits, `-` and `_`. The connector is called `plumbline-NAME`.
     pub pipeline: String,
     /// The first part of the topics' names.
@@ -41,7 +52,7 @@ pub struct ConnectorConfig {
     pub port: u16,
     /// The connector's user.
     pub user: String,
-    /// Its password.
+    /// Its password, or a reference that Connect's workers resolve: `${file:/secrets/mysql:password}`. It is passed on as it is.
     pub password: Secret,
     /// The database.
     pub database: String,
@@ -53,6 +64,8 @@ pub struct ConnectorConfig {
     pub gtids: bool,
     /// Whether keys and values carry their Connect schema, which sinks such as Debezium's for JDBC need. Without, records are a quarter as large.
     pub schemas: bool,
+    /// Whether settings of ours that somebody has changed are set right again; else they are only told of.
+    pub mend_drift: bool,
     /// Settings of the connector beyond ours, for TLS and the like. They come first.
     pub extra: BTreeMap<String, String>,
 }
@@ -61,6 +74,9 @@ impl Default for ConnectorConfig {
     fn default() -> Self {
         Self {
             connect_url: String::new(),
+            connect_user: String::new(),
+            connect_password: Secret::default(),
+            connect_ca: None,
             pipeline: "main".into(),
             topic_prefix: "plumbline".into(),
             kafka_bootstrap_servers: String::new(),
@@ -73,6 +89,7 @@ impl Default for ConnectorConfig {
             snapshot_mode: "initial".into(),
             gtids: true,
             schemas: true,
+            mend_drift: true,
             extra: BTreeMap::new(),
         }
     }
@@ -90,6 +107,11 @@ impl ConnectorConfig {
     /// The topic in which the connector tells of its snapshots.
     pub fn notification_topic(&self) -> String {
         format!("{}.plumbline-notifications", self.topic_prefix)
+    }
+
+    /// How to reach Connect.
+    pub fn access(&self) -> Access {
+        Access { url: self.connect_url.clone(), user: self.connect_user.clone(), password: self.connect_password.clone(), ca: self.connect_ca.clone() }
     }
 
     fn check(&self) -> Result<()> {
@@ -120,7 +142,7 @@ impl ConnectorConfig {
         let server_id = if self.server_id == 0 { derived_server_id(&self.name()) } else { self.server_id };
         let (name, kafka) = (self.name(), self.kafka_bootstrap_servers.clone());
         let mut settings: Config = [
-            ("connector.class", "io.debezium.connector.mysql.MySqlConnector".to_owned()),
+            ("connector.class", CLASS.to_owned()),
             ("name", name.clone()),
             (MARK, self.pipeline.clone()),
             ("tasks.max", "1".into()),
@@ -222,26 +244,12 @@ pub trait Signals: Send + Sync {
     async fn send(&mut self, topic: &str, key: &str, value: &str) -> Result<()>;
 }
 
-/// What people may see of a connector. No secret.
-#[derive(Debug, Clone, Serialize)]
-pub struct Shown {
-    /// Its name.
-    pub name: String,
-    /// `RUNNING`, `FAILED`, `PAUSED`, `STOPPED`, `STARTING`, `MISSING`, `TAKEN`, `PURGED`.
-    pub state: String,
-    /// Its tasks' states.
-    pub tasks: Vec<String>,
-    /// The first lines of what failed.
-    pub trace: Vec<String>,
-    /// The binlog file up to which it has stored its place.
-    pub file: Option<String>,
-    /// The byte in it.
-    pub pos: Option<u64>,
-    /// The transactions up to there.
-    pub gtids: Option<String>,
-    /// Its settings; secrets are `***`.
-    pub config: Config,
-}
+/// How often the sinks of the cluster are looked for.
+const SINKS: Duration = Duration::from_secs(10);
+/// A connector that is told to stop has so long for it, until its place can be forgotten.
+const STOPS: Duration = Duration::from_secs(15);
+/// Debezium's connector for MySQL.
+const CLASS: &str = "io.debezium.connector.mysql.MySqlConnector";
 
 /// Cares for one connector.
 pub struct Connector {
@@ -249,6 +257,12 @@ pub struct Connector {
     connect: Connect,
     signals: Box<dyn Signals>,
     restarts: Restarts,
+    /// How often it was started again.
+    restarted: u64,
+    /// A person removed it: it is not made again by itself.
+    removed: bool,
+    sinks: Vec<SinkConnector>,
+    sinks_seen: Option<Instant>,
     /// Tables whose existing rows are still to be asked for.
     pending: BTreeSet<TableId>,
     /// When rows were last asked for.
@@ -261,11 +275,24 @@ pub struct Connector {
 const TAKEN_UP: Duration = Duration::from_secs(20);
 
 impl Connector {
-    /// The connector of this configuration. Does no IO.
+    /// The connector of this configuration. Does no IO but to read the file of certificates.
     pub fn new(config: ConnectorConfig, signals: Box<dyn Signals>) -> Result<Self> {
         config.check()?;
-        let connect = Connect::new(&config.connect_url)?;
-        Ok(Self { config, connect, signals, restarts: Restarts::default(), pending: BTreeSet::new(), asked: None, stored: None, shown: None })
+        let connect = Connect::with(&config.access())?;
+        Ok(Self {
+            config,
+            connect,
+            signals,
+            restarts: Restarts::default(),
+            restarted: 0,
+            removed: false,
+            sinks: Vec::new(),
+            sinks_seen: None,
+            pending: BTreeSet::new(),
+            asked: None,
+            stored: None,
+            shown: None,
+        })
     }
 
     /// Looks at the connector and does what it needs, so that it captures `tables`. To be called when the tables change, and every few seconds.
@@ -276,8 +303,10 @@ impl Connector {
         let desired = self.config.settings(tables);
         let seen = self.connect.config(&name).await?;
         let status = if seen.is_some() { self.connect.status(&name).await? } else { None };
-        let decision = decide(&name, &desired, tables, seen.as_ref(), status.as_ref(), &self.restarts, now);
-        let mut decision = decision;
+        // Whoever made it anew has ended what was asked for.
+        self.removed &= seen.is_none();
+        let wish = Wish { name: &name, desired: &desired, tables, mend: self.config.mend_drift };
+        let mut decision = if self.removed { decide::removed(&name) } else { decide(&wish, seen.as_ref(), status.as_ref(), &self.restarts, now) };
         if acts {
             self.pending.extend(decision.added.iter().cloned());
             self.pending.retain(|table| tables.contains(table));
@@ -294,6 +323,7 @@ impl Connector {
                 Action::Put(settings) => self.put(&name, settings).await?,
                 Action::Restart => {
                     self.restarts.note(now);
+                    self.restarted += 1;
                     self.connect.restart_failed(&name).await?;
                 }
             }
@@ -305,8 +335,16 @@ impl Connector {
         let offset = self.connect.offset(&name).await.unwrap_or_default();
         self.stored = self.place(offset.as_ref(), now);
         let config = seen.unwrap_or(desired);
-        self.shown = Some(self.show(name, &decision, status.as_ref(), offset, &config));
-        Ok(self.health(decision))
+        self.look_for_sinks(now).await;
+        let shown = Shown {
+            weak: if decision.state == "TAKEN" { Vec::new() } else { weaknesses(&config) },
+            sinks: self.sinks_of(tables),
+            restarts: self.restarted,
+            ..Shown::of(name, &decision, status.as_ref(), offset.unwrap_or_default(), &config)
+        };
+        let health = self.health(decision, &shown);
+        self.shown = Some(shown);
+        Ok(health)
     }
 
     /// The place of the binlog before which every row and every change is in the topics. None: not known, as while existing rows are read.
@@ -328,13 +366,16 @@ impl Connector {
     pub fn shown(&self) -> Option<&Shown> {
         self.shown.as_ref()
     }
-    /// Stops reading until `resume`.
+    /// Stops reading until `resume`. Nobody but a person resumes it.
     pub async fn pause(&self) -> Result<()> {
         self.owned().await?;
         self.connect.pause(&self.config.name()).await
     }
-    /// Goes on after `pause` or `stop`.
-    pub async fn resume(&self) -> Result<()> {
+    /// Goes on after `pause` or `stop`. One that was removed is made anew at the next look.
+    pub async fn resume(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.removed) {
+            return Ok(());
+        }
         self.owned().await?;
         self.connect.resume(&self.config.name()).await
     }
@@ -343,10 +384,82 @@ impl Connector {
         self.owned().await?;
         self.connect.stop(&self.config.name()).await
     }
-    /// Removes it; its topics stay.
-    pub async fn delete(&self) -> Result<()> {
+    /// Starts it and its task again, whether they failed or not; from then on the care may restart it as often as at first.
+    pub async fn restart(&mut self) -> Result<()> {
         self.owned().await?;
-        self.connect.delete(&self.config.name()).await
+        self.connect.restart(&self.config.name()).await?;
+        self.restarts = Restarts::default();
+        self.restarted += 1;
+        Ok(())
+    }
+    /// Removes it; its topics stay. It is not made again until `resume`, or until the agent starts anew. With `forget` its place in the
+    /// binlog goes too, so that one made anew reads all rows first.
+    pub async fn remove(&mut self, forget: bool) -> Result<()> {
+        self.owned().await?;
+        let name = self.config.name();
+        if forget {
+            self.forget_place(&name).await?;
+        }
+        self.connect.delete(&name).await?;
+        self.removed = true;
+        self.restarts = Restarts::default();
+        Ok(())
+    }
+
+    /// What stands against this connector, or weakens what is said by it. `Disconnected`: Connect does not answer.
+    pub async fn preflight(&self) -> Result<Preflight> {
+        let mut found = Preflight::default();
+        let (name, prefix) = (self.config.name(), &self.config.topic_prefix);
+        if !self.connect.has_class(CLASS).await? {
+            found.problems.push(format!("the workers of Kafka Connect have no plugin with `{CLASS}`: install Debezium's connector for MySQL on each"));
+        }
+        for (other, config) in self.connect.sources().await? {
+            let ours = other == name && config.get(MARK) == Some(&self.config.pipeline);
+            if other == name && !ours {
+                found.problems.push(decide::taken(&name));
+            } else if ours || config.get("topic.prefix") == Some(prefix) {
+                if !ours {
+                    found.warnings.push(format!("the connector `{other}` writes to topics of the same prefix `{prefix}`: changes come twice. Choose another `KAFKA_TOPIC_PREFIX`"));
+                }
+                found.warnings.extend(weaknesses(&config).into_iter().map(|weak| format!("the connector `{other}`: {weak}")));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A place is forgotten only while its connector is stopped.
+    async fn forget_place(&self, name: &str) -> Result<()> {
+        self.connect.stop(name).await?;
+        let deadline = tokio::time::Instant::now() + STOPS;
+        while !self.connect.status(name).await?.is_some_and(|status| status.connector.state == "STOPPED" && status.tasks.is_empty()) {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Error::disconnected(format!("the connector `{name}` did not stop within {} s; nothing was removed", STOPS.as_secs())));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.connect.forget_offsets(name).await
+    }
+
+    /// What was last seen stays until it is seen otherwise.
+    async fn look_for_sinks(&mut self, now: Instant) {
+        if self.sinks_seen.is_some_and(|seen| now.saturating_duration_since(seen) < SINKS) {
+            return;
+        }
+        self.sinks_seen = Some(now);
+        match self.connect.sinks().await {
+            Ok(sinks) => self.sinks = sinks,
+            Err(error) => tracing::debug!(error = error.chain(), "the sinks of Kafka Connect could not be looked for"),
+        }
+    }
+
+    /// Those that read topics of these tables.
+    fn sinks_of(&self, tables: &BTreeSet<TableId>) -> Vec<ShownSink> {
+        let topics: Vec<String> = tables.iter().map(|table| topic_of(&self.config.topic_prefix, table)).collect();
+        let shown = |sink: &SinkConnector| {
+            let tables = sink.reads(&topics);
+            (tables > 0).then(|| ShownSink { name: sink.name.clone(), class: sink.class.clone(), group: sink.group.clone(), state: sink.state.clone(), tables })
+        };
+        self.sinks.iter().filter_map(shown).collect()
     }
 
     /// Refuses where the connector is not there, or not ours.
@@ -382,21 +495,7 @@ impl Connector {
         Ok(())
     }
 
-    fn show(&self, name: String, decision: &Decision, status: Option<&Status>, offset: Option<Offset>, config: &Config) -> Shown {
-        let offset = offset.unwrap_or_default();
-        Shown {
-            name,
-            state: decision.state.to_owned(),
-            tasks: status.map(|status| status.tasks.iter().map(|task| task.state.clone()).collect()).unwrap_or_default(),
-            trace: decision.trace.iter().map(|line| scrub(line, config)).collect(),
-            file: offset.file,
-            pos: offset.pos,
-            gtids: offset.gtids,
-            config: redact(config),
-        }
-    }
-
-    fn health(&self, decision: Decision) -> Health {
+    fn health(&self, decision: Decision, shown: &Shown) -> Health {
         let secrets = self.config.settings(&BTreeSet::new());
         let mut messages: Vec<String> = decision.messages.iter().chain(&decision.trace).map(|line| scrub(line, &secrets)).collect();
         let mut state = decision.health;
@@ -408,8 +507,21 @@ impl Connector {
             ));
             state = HealthState::Warning;
         }
+        if !shown.weak.is_empty() {
+            messages.extend(shown.weak.iter().cloned());
+            state = if state == HealthState::Up { HealthState::Warning } else { state };
+        }
         Health { component: "debezium".into(), state, messages }
     }
+}
+
+/// What preflight found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preflight {
+    /// What stands against it.
+    pub problems: Vec<String>,
+    /// What should be known.
+    pub warnings: Vec<String>,
 }
 
 /// The signal that asks for the existing rows of tables.
@@ -428,30 +540,6 @@ fn signalled(table: &TableId) -> String {
 fn faults_as_text(name: &str, faults: &[Fault]) -> String {
     let said: Vec<String> = faults.iter().map(|fault| format!("`{}`: {}", fault.setting, fault.errors.join("; "))).collect();
     format!("the connector `{name}` refuses its settings: {}", said.join(" / "))
-}
-
-/// Whether a setting's value is not to be shown.
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "secret", "token", "jaas", "credential", "passphrase", "ssl.key", "apikey", "api.key"].iter().any(|word| key.contains(word))
-}
-
-/// The settings with `***` for secrets.
-pub fn redact(config: &Config) -> Config {
-    config.iter().map(|(key, value)| (key.clone(), if is_secret(key) && !value.is_empty() { "***".to_owned() } else { value.clone() })).collect()
-}
-
-/// A text without the secrets of these settings.
-pub fn scrub(text: &str, config: &Config) -> String {
-    let mut secrets: Vec<&str> = config.iter().filter(|(key, value)| is_secret(key) && !value.is_empty()).map(|(_, value)| value.as_str()).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
-}
-
-/// The first lines of a long text that say something, each of limited length.
-pub fn first_lines(text: &str, lines: usize) -> String {
-    let told = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("at ") && !line.starts_with("... "));
-    told.take(lines).map(|line| line.chars().take(500).collect::<String>()).collect::<Vec<_>>().join(" / ")
 }
 
 /// How long after a start a restart of the task waits, the more often the longer.

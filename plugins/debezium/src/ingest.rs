@@ -1,7 +1,7 @@
 //! Records in, batches out. No network and no clock here; waiting is the caller's.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plumbline_sdk::position::{PartitionAt, Partitions, RecordId};
 use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, Op, Position, Row, TableId, TableSchema, TransactionMark, TxnId};
@@ -56,25 +56,54 @@ pub struct Kept {
 /// Records that could not be taken, shared with who shows them: how many, and the newest of them.
 #[derive(Debug, Default)]
 pub struct Aside {
-    inner: Mutex<(u64, VecDeque<Kept>)>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_class: BTreeMap<&'static str, u64>,
+    newest: VecDeque<Kept>,
 }
 
 impl Aside {
-    fn keep(&self, record: &Record<'_>, reason: String) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.0 += 1;
-        if inner.1.len() >= KEPT {
-            inner.1.pop_front();
+    fn keep(&self, record: &Record<'_>, class: &'static str, reason: String) {
+        let mut inner = self.lock();
+        *inner.by_class.entry(class).or_default() += 1;
+        if inner.newest.len() >= KEPT {
+            inner.newest.pop_front();
         }
-        inner.1.push_back(Kept { topic: record.topic.to_owned(), partition: record.partition, offset: record.offset, reason });
+        inner.newest.push_back(Kept { topic: record.topic.to_owned(), partition: record.partition, offset: record.offset, reason });
     }
     /// How many there were since the start.
     pub fn total(&self) -> u64 {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.lock().by_class.values().sum()
+    }
+    /// How many of each class of reasons, of all of [`CLASSES`].
+    pub fn by_class(&self) -> BTreeMap<&'static str, u64> {
+        let inner = self.lock();
+        CLASSES.iter().map(|class| (*class, inner.by_class.get(class).copied().unwrap_or(0))).collect()
     }
     /// The newest, newest last.
     pub fn newest(&self) -> Vec<Kept> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.iter().cloned().collect()
+        self.lock().newest.iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why records are kept aside, in a word: larger than allowed, of another form than JSON, JSON that cannot be read, without Debezium's envelope,
+/// a row that does not fit its table, of a table that is not watched.
+pub const CLASSES: [&str; 6] = ["too_large", "format", "malformed", "envelope", "row", "not_watched"];
+
+fn class_of(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::TooLarge { .. } => "too_large",
+        Reason::RegistryJson(_) | Reason::Registry(_) | Reason::Binary | Reason::Empty => "format",
+        Reason::Utf8(_) | Reason::NotJson(_) | Reason::TooDeep | Reason::Surrogate | Reason::Twice(_) | Reason::WrongType(_) => "malformed",
+        Reason::Row(_) => "row",
+        _ => "envelope",
     }
 }
 
@@ -218,7 +247,7 @@ impl Assembler {
         self.batch.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;
         let taken = match topic.decoder.decode(record.key, record.value, record.half) {
             Decoded::Control(_) => Taken::Control,
-            Decoded::Undecodable(reason) => Taken::Aside(reason.to_string()),
+            Decoded::Undecodable(reason) => Taken::Aside(class_of(&reason), reason.to_string()),
             Decoded::Read(change) => self.row(record, &change, patience),
             Decoded::Truncate(source) => {
                 if partition.newest.is_new(&source, Half::Whole, 0, self.ways.compressed) {
@@ -239,9 +268,9 @@ impl Assembler {
             Taken::Change => {}
             Taken::Control => self.batch.control += 1,
             Taken::Duplicate => self.batch.duplicates += 1,
-            Taken::Aside(reason) => {
+            Taken::Aside(class, reason) => {
                 self.batch.control += 1;
-                self.aside.keep(record, reason);
+                self.aside.keep(record, class, reason);
             }
         }
     }
@@ -263,7 +292,7 @@ impl Assembler {
                 self.push(record, &change.source, event);
                 Taken::Change
             }
-            Err(misfit) => Taken::Aside(Reason::Row(misfit).to_string()),
+            Err(misfit) => Taken::Aside("row", Reason::Row(misfit).to_string()),
         }
     }
 
@@ -317,7 +346,7 @@ impl Assembler {
             let reason = format!("table not watched: `{id}`");
             topic.planned = None;
             self.unwatched.insert(id);
-            return Err(Taken::Aside(reason));
+            return Err(Taken::Aside("not_watched", reason));
         };
         self.unwatched.remove(&id);
         if let Some(planned) = known
@@ -380,7 +409,7 @@ enum Taken {
     Change,
     Control,
     Duplicate,
-    Aside(String),
+    Aside(&'static str, String),
 }
 
 /// A hash of a change's rows.

@@ -4,6 +4,7 @@
 //! is short, so that a slow sink slows the reading. Offsets live in the position; the group's offsets are committed for lag tools only.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,11 +25,13 @@ use crate::ingest::{Aside, Lookup, Ways};
 
 mod context;
 mod group;
+mod look;
 mod read;
 mod signals;
 mod sinks;
 mod whole;
 
+pub use look::Look;
 pub use signals::KafkaSignals;
 pub use sinks::{SinkOffsets, topic_of};
 pub use whole::{StoredPlace, StoredPlaces};
@@ -77,6 +80,12 @@ pub struct KafkaConfig {
     pub topics: Vec<String>,
     /// The group under which offsets are committed for lag tools. Empty: `plumbline-` and the prefix.
     pub group_id: String,
+    /// `plaintext`, `ssl`, `sasl_plaintext`, `sasl_ssl`; empty: `plaintext`, or as `extra` says.
+    pub security_protocol: String,
+    /// A PEM file with the certificate authorities to trust; None: those of the system.
+    pub ssl_ca: Option<PathBuf>,
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`; empty: as `extra` says.
+    pub sasl_mechanism: String,
     /// The user, where the brokers ask for one.
     pub sasl_username: String,
     /// Its password.
@@ -102,6 +111,9 @@ impl Default for KafkaConfig {
             topic_prefix: "plumbline".into(),
             topics: Vec::new(),
             group_id: String::new(),
+            security_protocol: String::new(),
+            ssl_ca: None,
+            sasl_mechanism: String::new(),
             sasl_username: String::new(),
             sasl_password: Secret::default(),
             cells: Settings::default(),
@@ -125,7 +137,40 @@ impl KafkaConfig {
         if let Some(key) = self.extra.keys().find(|key| !ALLOWED.contains(&key.as_str())) {
             return Err(Error::config(format!("setting `extra`: `{key}` is not allowed; allowed are `{}`", ALLOWED.join("`, `"))));
         }
+        self.check_security()
+    }
+
+    /// What would be ignored, or fail with words of another library, is refused here by name.
+    fn check_security(&self) -> Result<()> {
+        const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+        const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+        let protocol = self.protocol();
+        if !PROTOCOLS.contains(&protocol.as_str()) {
+            return Err(Error::config(format!("setting `security_protocol`: `{protocol}` is not known; `{}` are", PROTOCOLS.join("`, `"))));
+        }
+        if !self.sasl_mechanism.is_empty() && !MECHANISMS.contains(&self.sasl_mechanism.as_str()) {
+            return Err(Error::config(format!("setting `sasl_mechanism`: `{}` is not known; `{}` are", self.sasl_mechanism, MECHANISMS.join("`, `"))));
+        }
+        if self.ssl_ca.is_some() && !protocol.ends_with("ssl") {
+            return Err(Error::config(format!("setting `ssl_ca` is set, and `security_protocol` is `{protocol}`, which is not encrypted; `ssl` or `sasl_ssl` would be")));
+        }
+        let asks = protocol.starts_with("sasl");
+        if asks == self.sasl_username.is_empty() {
+            let (has, lacks) = if asks { (format!("`security_protocol` is `{protocol}`"), "`sasl_username`") } else { ("`sasl_username` is set".into(), "a `security_protocol` of `sasl_ssl` or `sasl_plaintext`") };
+            return Err(Error::config(format!("{has}, and {lacks} is missing")));
+        }
         Ok(())
+    }
+
+    /// The protocol in lower case.
+    fn protocol(&self) -> String {
+        let given = if self.security_protocol.is_empty() { self.extra.get("security.protocol").map(String::as_str).unwrap_or("plaintext") } else { &self.security_protocol };
+        given.to_ascii_lowercase()
+    }
+
+    /// Whether what is read travels in clear.
+    pub fn is_clear(&self) -> bool {
+        !self.protocol().ends_with("ssl")
     }
 
     /// The group's name.
@@ -154,7 +199,13 @@ impl KafkaConfig {
         for (key, value) in &self.extra {
             client.set(key, value);
         }
-        client.set("bootstrap.servers", &self.bootstrap_servers);
+        client.set("bootstrap.servers", &self.bootstrap_servers).set("security.protocol", self.protocol());
+        if let Some(ca) = &self.ssl_ca {
+            client.set("ssl.ca.location", ca.display().to_string());
+        }
+        if !self.sasl_mechanism.is_empty() {
+            client.set("sasl.mechanism", &self.sasl_mechanism);
+        }
         if !self.sasl_username.is_empty() {
             client.set("sasl.username", &self.sasl_username).set("sasl.password", self.sasl_password.expose());
         }
@@ -162,11 +213,13 @@ impl KafkaConfig {
     }
 
     fn consumer(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
+        // Not by way of `config_map`, which has other words in the place of passwords.
+        let mut client = self.client();
         for (key, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100")] {
-            client.set(key, value);
+            if !self.extra.contains_key(key) {
+                client.set(key, value);
+            }
         }
-        client.extend(self.client().config_map().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         for (key, value) in [
             ("group.id", self.group().as_str()),
             // At each change of the group all partitions are given anew: see group.rs.
@@ -191,6 +244,7 @@ pub struct KafkaCdc {
     config: KafkaConfig,
     lookup: Lookup,
     aside: Arc<Aside>,
+    look: Arc<Look>,
     stored: Option<StoredPlaces>,
     group: Option<Arc<dyn Group>>,
     /// The position after the last batch that was handed on.
@@ -214,7 +268,7 @@ impl KafkaCdc {
     /// A source of these settings; `lookup` says how watched tables look. Does no IO.
     pub fn new(config: KafkaConfig, lookup: Lookup) -> Result<Self> {
         config.check()?;
-        Ok(Self { config, lookup, aside: Arc::default(), stored: None, group: None, handed: None, running: None })
+        Ok(Self { config, lookup, aside: Arc::default(), look: Arc::default(), stored: None, group: None, handed: None, running: None })
     }
     /// Is told what Connect stores for the connector: only then do positions say through which place of the binlog the topics were read.
     pub fn told_by(mut self, stored: StoredPlaces) -> Self {
@@ -229,6 +283,10 @@ impl KafkaCdc {
     /// Records that could not be taken, for who shows them. Stays the same over reconnects.
     pub fn aside(&self) -> Arc<Aside> {
         Arc::clone(&self.aside)
+    }
+    /// What the reading shows of itself. Stays the same over reconnects.
+    pub fn look(&self) -> Arc<Look> {
+        Arc::clone(&self.look)
     }
 
     /// Waits until the group's store has what was handed on: what is claimed again begins after it.
@@ -272,7 +330,7 @@ impl Source for KafkaCdc {
             stored
         });
         let group = self.group.clone().map(|group| (group, tokio::runtime::Handle::current()));
-        let parts = read::Parts { config: self.config.clone(), lookup: Arc::clone(&self.lookup), ways, aside: Arc::clone(&self.aside), stored, group, stop: Arc::clone(&stop) };
+        let parts = read::Parts { config: self.config.clone(), lookup: Arc::clone(&self.lookup), ways, aside: Arc::clone(&self.aside), look: Arc::clone(&self.look), stored, group, stop: Arc::clone(&stop) };
         let reader = tokio::task::spawn_blocking(move || read::Reader::connect(parts, position))
             .await
             .map_err(|cause| Error::disconnected("the connection to Kafka was given up").caused_by(cause))??;
@@ -377,6 +435,36 @@ mod tests {
             assert!(error.to_string().contains(key) && error.to_string().contains("allowed are"), "{error}");
         }
         assert!(KafkaCdc::new(KafkaConfig { bootstrap_servers: String::new(), ..config() }, Arc::new(|_| None)).is_err());
+    }
+
+    #[test]
+    fn security_that_does_not_fit_together_is_refused_by_name() {
+        let with = |protocol: &str, mechanism: &str, user: &str, ca: Option<&str>| KafkaConfig {
+            security_protocol: protocol.into(),
+            sasl_mechanism: mechanism.into(),
+            sasl_username: user.into(),
+            ssl_ca: ca.map(Into::into),
+            ..config()
+        };
+        for (config, word) in [
+            (with("tls", "", "", None), "`tls`"),
+            (with("sasl_ssl", "GSSAPI", "u", None), "`GSSAPI`"),
+            (with("", "", "", Some("/ca")), "ssl_ca"),
+            (with("sasl_ssl", "PLAIN", "", None), "`sasl_username` is missing"),
+            (with("ssl", "", "u", None), "`sasl_username` is set"),
+        ] {
+            let error = config.check().expect_err("refused");
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        let good = with("SASL_SSL", "SCRAM-SHA-256", "u", Some("/ca"));
+        good.check().expect("fits");
+        let client = good.client();
+        for (key, value) in [("security.protocol", "sasl_ssl"), ("ssl.ca.location", "/ca"), ("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "u")] {
+            assert_eq!(client.config_map().get(key), Some(&value), "{key}");
+        }
+        assert_eq!(good.consumer().get("sasl.password"), good.client().get("sasl.password"), "a consumer logs in as every other client");
+        assert_eq!(KafkaConfig { sasl_password: Secret::new("hush"), ..good.clone() }.consumer().get("sasl.password"), Some("hush"));
+        assert!(config().is_clear() && !good.is_clear());
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub mod kafka;
 pub mod newest;
 mod shape;
 
-pub use connector::{Connector, ConnectorConfig, Signals};
+pub use connect::Access;
+pub use connector::{Connector, ConnectorConfig, Shown, Signals};
 pub use ingest::{Aside, Kept, Lookup};
-pub use kafka::{KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace, StoredPlaces, topic_of};
+pub use kafka::{KafkaCdc, KafkaConfig, KafkaSignals, Look, SinkOffsets, StoredPlace, StoredPlaces, topic_of};
 pub use shape::{Field, Shape};

@@ -119,8 +119,8 @@ impl Stage {
         self.discovery.next(Duration::from_secs(5)).await.expect("tables");
     }
 
-    async fn end(self) {
-        self.connector.delete().await.expect("deleted");
+    async fn end(mut self) {
+        self.connector.remove(false).await.expect("deleted");
     }
 }
 

@@ -5,7 +5,7 @@ use mysql_async::{Conn, Row};
 use plumbline_sdk::{Error, Result};
 
 use crate::config::MysqlConfig;
-use crate::connect::error;
+use crate::connect::{connect, error};
 use crate::log::end_of_log;
 
 /// One thing that was checked.
@@ -205,6 +205,35 @@ pub async fn check(conn: &mut Conn, config: &MysqlConfig) -> Result<Vec<Check>> 
     Ok(checks)
 }
 
+/// What the account that Debezium reads with is not allowed, with the statement that allows it; None: nothing is missing.
+pub async fn debezium(config: &MysqlConfig) -> Result<Option<String>> {
+    let mut conn = connect(config).await?;
+    let said = |cause| error(config, "the grants could not be read", cause);
+    let grants: Vec<Row> = conn.query("SHOW GRANTS").await.map_err(said)?;
+    // The answer is there; how the connection ends is of no interest.
+    let _ = conn.disconnect().await;
+    let grants: Vec<String> = grants.into_iter().filter_map(|row| row.get::<String, _>(0)).collect();
+    let missing = debezium_lacks(&grants);
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let (user, missing) = (&config.user, missing.join(", "));
+    Ok(Some(format!("Debezium's account `{user}` lacks {missing}: its connector fails, or cannot read existing rows. `GRANT {missing} ON *.* TO '{user}'@'%'`")))
+}
+
+/// The global privileges that Debezium needs beside SELECT, as far as they are missing.
+fn debezium_lacks(grants: &[String]) -> Vec<&'static str> {
+    const NEEDED: [&str; 4] = ["RELOAD", "SHOW DATABASES", "REPLICATION SLAVE", "REPLICATION CLIENT"];
+    let global: Vec<String> = grants.iter().map(|grant| grant.to_ascii_uppercase()).filter(|grant| grant.starts_with("GRANT ") && grant.contains(" ON *.* TO ")).collect();
+    let has = |needed: &str| {
+        global.iter().any(|grant| {
+            let list = grant.split(" ON *.* TO ").next().unwrap_or_default().trim_start_matches("GRANT ");
+            list.split(',').any(|granted| matches!(granted.trim(), "ALL PRIVILEGES" | "ALL") || granted.trim() == needed)
+        })
+    };
+    NEEDED.into_iter().filter(|needed| !has(needed)).collect()
+}
+
 /// Whether any grant lets the user follow the binlog. Grants by role are listed too, once roles are active.
 fn allows_replication(grants: &[String]) -> bool {
     grants.iter().any(|grant| {
@@ -248,6 +277,19 @@ mod tests {
         check(&[("version", "5.7.44")], "version", CheckState::Failed, &["8.0"]);
         check(&[("innodb_native_foreign_keys", "ON")], "innodb_native_foreign_keys", CheckState::Warning, &["cascade"]);
         assert!(judge(&facts_of(&[])).iter().all(|check| check.state == CheckState::Ok));
+    }
+
+    #[test]
+    fn debezium_needs_global_grants_each_by_its_whole_name() {
+        let check = |grants: &[&str], missing: &[&str]| {
+            let grants: Vec<String> = grants.iter().map(|grant| (*grant).to_owned()).collect();
+            assert_eq!(debezium_lacks(&grants), missing, "{grants:?}");
+        };
+        check(&["GRANT SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `d`@`%`"], &[]);
+        check(&["GRANT ALL PRIVILEGES ON *.* TO `d`@`%` WITH GRANT OPTION"], &[]);
+        check(&["GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `d`@`%`", "GRANT ALL PRIVILEGES ON `shop`.* TO `d`@`%`"], &["RELOAD", "SHOW DATABASES"]);
+        check(&["GRANT RELOAD ON *.* TO `d`@`%`", "GRANT SHOW DATABASES ON *.* TO `d`@`%`", "GRANT FLUSH_TABLES ON *.* TO `d`@`%`"], &["REPLICATION SLAVE", "REPLICATION CLIENT"]);
+        check(&["GRANT USAGE ON *.* TO `reload`@`%`"], &["RELOAD", "SHOW DATABASES", "REPLICATION SLAVE", "REPLICATION CLIENT"]);
     }
 
     #[test]

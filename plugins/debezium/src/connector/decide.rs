@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 
 use plumbline_sdk::{HealthState, TableId};
 
-use super::{BACKOFF, MARK, first_lines, pattern};
+use super::shown::trace_lines;
+use super::{BACKOFF, MARK, pattern};
 use crate::connect::{Config, Status};
+
+/// The setting that lists the tables.
+const LIST: &str = "table.include.list";
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// Tables that the running connector did not capture before: their existing rows are not read by themselves.
     pub added: Vec<TableId>,
+    /// Settings of ours that are other than wished, but for the list of tables.
+    pub drift: Vec<String>,
     /// One word.
     pub state: &'static str,
     /// For the agent's health.
@@ -74,18 +80,36 @@ pub(super) fn taken(name: &str) -> String {
     format!("the name `{name}` is taken by a connector that is not ours: it is not touched. Rename it, remove it, or choose another `pipeline`")
 }
 
-/// Decides from the wished settings and what Connect says of the connector.
-pub fn decide(
-    name: &str,
-    desired: &Config,
-    tables: &BTreeSet<TableId>,
-    seen: Option<&Config>,
-    status: Option<&Status>,
-    restarts: &Restarts,
-    now: Instant,
-) -> Decision {
-    let mut decision =
-        Decision { actions: Vec::new(), added: Vec::new(), state: "MISSING", health: HealthState::Warning, messages: Vec::new(), trace: Vec::new(), healthy: false };
+/// What is wished of the connector.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its settings.
+    pub desired: &'a Config,
+    /// The tables that it captures.
+    pub tables: &'a BTreeSet<TableId>,
+    /// Whether settings that somebody has changed are set right again. The list of tables always is.
+    pub mend: bool,
+}
+
+impl Decision {
+    fn of(state: &'static str) -> Self {
+        Self { actions: Vec::new(), added: Vec::new(), drift: Vec::new(), state, health: HealthState::Warning, messages: Vec::new(), trace: Vec::new(), healthy: false }
+    }
+}
+
+/// What is to be known where a person removed it.
+pub(super) fn removed(name: &str) -> Decision {
+    let mut decision = Decision::of("REMOVED");
+    decision.messages.push(format!("the connector `{name}` was removed on request: nothing new comes until it is resumed, which makes it anew; a new start of the agent does so too"));
+    decision
+}
+
+/// Decides from what is wished and what Connect says of the connector.
+pub fn decide(wish: &Wish<'_>, seen: Option<&Config>, status: Option<&Status>, restarts: &Restarts, now: Instant) -> Decision {
+    let Wish { name, desired, tables, mend } = *wish;
+    let mut decision = Decision::of("MISSING");
     let Some(seen) = seen else {
         decision.actions.push(Action::Put(desired.clone()));
         decision.messages.push(format!("the connector `{name}` is being created"));
@@ -98,21 +122,23 @@ pub fn decide(
         return decision;
     }
     judge(&mut decision, name, status, restarts, now);
-    let drifted: Vec<&String> = desired.iter().filter(|(key, value)| seen.get(*key) != Some(*value)).map(|(key, _)| key).collect();
-    if !drifted.is_empty() {
-        let list = seen.get("table.include.list").map(String::as_str).unwrap_or_default();
+    let is_other = |key: &str| seen.get(key) != desired.get(key);
+    decision.drift = desired.keys().filter(|key| key.as_str() != LIST && is_other(key)).cloned().collect();
+    if is_other(LIST) || mend && !decision.drift.is_empty() {
+        let list = seen.get(LIST).map(String::as_str).unwrap_or_default();
         let captured: BTreeSet<&str> = list.split(',').collect();
         decision.added = tables.iter().filter(|table| !captured.contains(pattern(table).as_str())).cloned().collect();
         // What others added stays; what is ours is set right.
         let mut settings = seen.clone();
-        settings.extend(desired.clone());
+        settings.extend(desired.iter().filter(|(key, _)| mend || key.as_str() == LIST).map(|(key, value)| (key.clone(), value.clone())));
         decision.actions.insert(0, Action::Put(settings));
         decision.healthy = false;
-        let others: Vec<String> = drifted.iter().filter(|key| key.as_str() != "table.include.list").map(|key| format!("`{key}`")).collect();
-        if !others.is_empty() {
-            decision.health = decision.health.max_of(HealthState::Warning);
-            decision.messages.push(format!("settings of the connector `{name}` were other than ours and are set right: {}", others.join(", ")));
-        }
+    }
+    if !decision.drift.is_empty() {
+        let names: Vec<String> = decision.drift.iter().map(|key| format!("`{key}`")).collect();
+        let done = if mend { "were other than ours and are set right" } else { "are other than ours and are left so, as `CONNECT_MEND_DRIFT` says" };
+        decision.health = decision.health.max_of(HealthState::Warning);
+        decision.messages.push(format!("settings of the connector `{name}` {done}: {}", names.join(", ")));
     }
     decision
 }
@@ -123,16 +149,19 @@ fn judge(decision: &mut Decision, name: &str, status: Option<&Status>, restarts:
         decision.state = "STARTING";
         return;
     };
+    // What a person has paused is left as it is, whatever its tasks say.
+    let rests = matches!(status.connector.state.as_str(), "PAUSED" | "STOPPED");
     let parts = || std::iter::once(&status.connector).chain(&status.tasks);
-    if let Some(failed) = parts().find(|part| part.state == "FAILED") {
+    if let Some(failed) = parts().find(|part| part.state == "FAILED" && !rests) {
         let trace = failed.trace.as_deref().unwrap_or_default();
         decision.health = HealthState::Down;
-        decision.trace = first_lines(trace, 3).split(" / ").filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        decision.trace = trace_lines(trace);
         if is_purged(trace) {
             decision.state = "PURGED";
             decision.messages.push(format!(
                 "the connector `{name}` needs binlog files that the server has purged: what changed since its last position cannot be read any more. \
-                 Compare all tables; then remove the connector and its topics and begin anew, which reads all rows again"
+                 Compare all tables: rows that were deleted meanwhile may still be in the copy. Then remove the connector with its place \
+                 (`DELETE /api/v1/connectors/{name}?forget=true`) and resume it, which reads all rows again"
             ));
             return;
         }
@@ -141,7 +170,7 @@ fn judge(decision: &mut Decision, name: &str, status: Option<&Status>, restarts:
             decision.actions.push(Action::Restart);
             decision.messages.push(format!("the connector `{name}` failed and is started again ({} of {})", restarts.times + 1, Restarts::BUDGET));
         } else if restarts.times >= Restarts::BUDGET {
-            decision.messages.push(format!("the connector `{name}` failed again and again; it is not started any more: see what it says, mend it, and resume it"));
+            decision.messages.push(format!("the connector `{name}` failed again and again; it is not started any more: see what it says, mend it, and restart it"));
         } else {
             decision.messages.push(format!("the connector `{name}` failed; it will be started again in a moment"));
         }

@@ -7,7 +7,7 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 
 use super::*;
-use crate::connect::Part;
+use crate::connect::{Part, Status};
 
 fn config() -> ConnectorConfig {
     ConnectorConfig {
@@ -27,13 +27,15 @@ fn tables(names: &[&str]) -> BTreeSet<TableId> {
 }
 
 fn status(connector: &str, tasks: &[(&str, Option<&str>)]) -> Status {
-    let part = |state: &str, trace: Option<&str>| Part { state: state.into(), worker_id: String::new(), trace: trace.map(str::to_owned) };
+    let part = |state: &str, trace: Option<&str>| Part { id: 0, state: state.into(), worker_id: String::new(), trace: trace.map(str::to_owned) };
     Status { connector: part(connector, None), tasks: tasks.iter().map(|(state, trace)| part(state, *trace)).collect() }
 }
 
 fn decided(names: &[&str], seen: Option<&Config>, status: Option<&Status>, restarts: &Restarts, now: Instant) -> Decision {
     let tables = tables(names);
-    decide("plumbline-shop", &config().settings(&tables), &tables, seen, status, restarts, now)
+    let desired = config().settings(&tables);
+    let wish = Wish { name: "plumbline-shop", desired: &desired, tables: &tables, mend: true };
+    decide(&wish, seen, status, restarts, now)
 }
 
 #[test]
@@ -76,6 +78,43 @@ fn drift_is_set_right_and_what_others_added_stays() {
     assert_eq!((settings["decimal.handling.mode"].as_str(), settings["max.batch.size"].as_str()), ("precise", "4096"));
     assert_eq!(decision.health, HealthState::Warning);
     assert!(decision.messages[0].contains("`decimal.handling.mode`") && !decision.messages[0].contains("double"));
+}
+
+#[test]
+fn drift_is_only_told_where_that_is_wished_and_the_tables_are_set_all_the_same() {
+    let mut seen = config().settings(&tables(&["a"]));
+    seen.insert("decimal.handling.mode".into(), "double".into());
+    let check = |names: &[&str], actions: usize| {
+        let tables = tables(names);
+        let desired = config().settings(&tables);
+        let wish = Wish { name: "plumbline-shop", desired: &desired, tables: &tables, mend: false };
+        let decision = decide(&wish, Some(&seen), Some(&status("RUNNING", &[("RUNNING", None)])), &Restarts::default(), Instant::now());
+        assert_eq!((decision.actions.len(), decision.drift.as_slice()), (actions, &["decimal.handling.mode".to_owned()][..]));
+        assert!(decision.messages[0].contains("left so"), "{decision:?}");
+        decision
+    };
+    assert!(check(&["a"], 0).healthy);
+    let [Action::Put(settings)] = &check(&["a", "b"], 1).actions[..] else { panic!("no list") };
+    assert_eq!((settings["decimal.handling.mode"].as_str(), settings["table.include.list"].as_str()), ("double", r"inv\.a,inv\.b"));
+}
+
+#[test]
+fn a_failed_task_of_a_paused_connector_is_left_alone() {
+    let seen = config().settings(&tables(&["a"]));
+    for word in ["PAUSED", "STOPPED"] {
+        let decision = decided(&["a"], Some(&seen), Some(&status(word, &[("FAILED", Some("x"))])), &Restarts::default(), Instant::now());
+        assert_eq!((decision.state, decision.actions.len()), (word, 0));
+    }
+}
+
+#[test]
+fn a_reference_to_a_secret_is_passed_on_and_shown() {
+    let reference = "${file:/secrets/mysql:password}";
+    let settings = ConnectorConfig { password: Secret::new(reference), ..config() }.settings(&tables(&["a"]));
+    assert_eq!((settings["database.password"].as_str(), redact(&settings)["database.password"].as_str()), (reference, reference));
+    for secret in ["${x}", "${a:b}c", "$file:b"] {
+        assert_eq!(redact(&[("password".to_owned(), secret.to_owned())].into())["password"], "***", "{secret}");
+    }
 }
 
 #[test]
@@ -153,7 +192,8 @@ fn wrong_settings_are_named() {
         (ConnectorConfig { snapshot_mode: "when_needed".into(), ..config() }, "snapshot_mode"),
         (ConnectorConfig { host: String::new(), ..config() }, "host"),
         (ConnectorConfig { extra: [("topic.prefix".to_owned(), "x".to_owned())].into(), ..config() }, "topic.prefix"),
-        (ConnectorConfig { connect_url: "https://connect:8083".into(), ..config() }, "http://connect:8083"),
+        (ConnectorConfig { connect_ca: Some("/nowhere".into()), ..config() }, "/nowhere"),
+        (ConnectorConfig { connect_ca: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into()), ..config() }, "holds none"),
         (ConnectorConfig { connect_url: "file:///etc/passwd".into(), ..config() }, "http://connect:8083"),
     ] {
         let error = Connector::new(wrong, Box::new(Kept::default())).err().expect("an error");
@@ -182,6 +222,9 @@ struct Fake {
     restarts: u32,
     failed: Option<String>,
     busy: bool,
+    orders: Vec<String>,
+    resting: Option<String>,
+    authorization: Option<String>,
 }
 
 type Shared = Arc<Mutex<Fake>>;
@@ -190,7 +233,10 @@ async fn fake() -> (String, Shared) {
     let shared = Shared::default();
     let router = Router::new()
         .route("/connector-plugins/{class}/config/validate", put(validate))
-        .route("/connectors/{name}", get(connector))
+        .route("/connectors", get(listed))
+        .route("/connectors/{name}", get(connector).delete(delete))
+        .route("/connectors/{name}/offsets", axum::routing::delete(forget))
+        .route("/connectors/{name}/{order}", put(order))
         .route("/connectors/{name}/config", put(set))
         .route("/connectors/{name}/status", get(said))
         .route("/connectors/{name}/restart", axum::routing::post(restart))
@@ -215,6 +261,36 @@ async fn connector(State(fake): State<Shared>, Path(name): Path<String>) -> axum
     }
 }
 
+async fn listed(State(fake): State<Shared>, headers: axum::http::HeaderMap) -> Json<serde_json::Value> {
+    fake.lock().expect("a lock").authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let part = serde_json::json!({ "state": "RUNNING", "worker_id": "w" });
+    let sink = |topics: &str| serde_json::json!({ "info": { "config": { "topics": topics }, "type": "sink" }, "status": { "connector": part, "tasks": [part] } });
+    Json(serde_json::json!({ "copy": sink("plumbline.inv.a,plumbline.inv.b"), "other": sink("x") }))
+}
+
+async fn order(State(fake): State<Shared>, Path((_, order)): Path<(String, String)>) -> StatusCode {
+    let mut fake = fake.lock().expect("a lock");
+    fake.resting = match order.as_str() {
+        "pause" => Some("PAUSED".into()),
+        "stop" => Some("STOPPED".into()),
+        _ => None,
+    };
+    fake.orders.push(order);
+    StatusCode::ACCEPTED
+}
+
+async fn delete(State(fake): State<Shared>, Path(_): Path<String>) -> StatusCode {
+    let mut fake = fake.lock().expect("a lock");
+    fake.config = None;
+    fake.orders.push("delete".into());
+    StatusCode::NO_CONTENT
+}
+
+async fn forget(State(fake): State<Shared>, Path(_): Path<String>) -> StatusCode {
+    fake.lock().expect("a lock").orders.push("forget".into());
+    StatusCode::OK
+}
+
 async fn set(State(fake): State<Shared>, Path(_): Path<String>, Json(config): Json<Config>) -> axum::response::Response {
     let mut fake = fake.lock().expect("a lock");
     if fake.busy {
@@ -231,7 +307,9 @@ async fn said(State(fake): State<Shared>, Path(name): Path<String>) -> Json<serd
         Some(trace) => serde_json::json!({ "id": 0, "state": "FAILED", "worker_id": "w", "trace": trace }),
         None => serde_json::json!({ "id": 0, "state": "RUNNING", "worker_id": "w" }),
     };
-    Json(serde_json::json!({ "name": name, "connector": { "state": "RUNNING", "worker_id": "w" }, "tasks": [task], "type": "source" }))
+    let tasks = if fake.resting.as_deref() == Some("STOPPED") { Vec::new() } else { vec![task] };
+    let state = fake.resting.as_deref().unwrap_or("RUNNING");
+    Json(serde_json::json!({ "name": name, "connector": { "state": state, "worker_id": "w" }, "tasks": tasks, "type": "source" }))
 }
 
 async fn restart(State(fake): State<Shared>, Path(_): Path<String>) -> StatusCode {
@@ -283,7 +361,7 @@ async fn a_busy_cluster_is_asked_again_and_a_foreign_connector_refused() {
     assert_eq!(error.kind(), plumbline_sdk::ErrorKind::Disconnected);
     fake.lock().expect("a lock").config = Some([("connector.class".to_owned(), "x".to_owned())].into());
     assert_eq!(care.care(&tables(&["a"]), Instant::now(), true).await.expect("looked").state, HealthState::Down);
-    assert!(care.delete().await.expect_err("foreign").to_string().contains("is taken"));
+    assert!(care.remove(false).await.expect_err("foreign").to_string().contains("is taken"));
 }
 
 #[tokio::test]
@@ -296,4 +374,43 @@ async fn redirects_and_endless_answers_are_refused() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     assert!(connect.config("x").await.expect_err("a redirect").to_string().contains("redirects"));
     assert!(connect.status("x").await.expect_err("too much").to_string().contains("more than"));
+}
+
+#[tokio::test]
+async fn what_a_person_paused_or_removed_stays_so_until_a_person_resumes_it() {
+    let (url, fake) = fake().await;
+    let (user, password) = ("ops".to_owned(), Secret::new("hush"));
+    let mut care = Connector::new(ConnectorConfig { connect_url: url, connect_user: user, connect_password: password, ..config() }, Box::new(Kept::default())).expect("a connector");
+    let (watched, now) = (tables(&["a", "b", "c"]), Instant::now());
+    let state = async |care: &mut Connector| {
+        care.care(&watched, now, true).await.expect("looked");
+        care.shown().expect("shown").state.clone()
+    };
+    assert!(care.pause().await.expect_err("not there").to_string().contains("there is no connector"));
+    state(&mut care).await;
+    assert_eq!(state(&mut care).await, "RUNNING");
+    let shown = care.shown().expect("shown");
+    assert!(matches!(&shown.sinks[..], [sink] if sink.name == "copy" && sink.tables == 2), "{shown:?}");
+    assert_eq!((shown.worker.as_str(), shown.tasks[0].worker.as_str()), ("w", "w"));
+    assert_eq!(fake.lock().expect("a lock").authorization.as_deref(), Some("Basic b3BzOmh1c2g="));
+
+    care.pause().await.expect("paused");
+    for _ in 0..3 {
+        assert_eq!(state(&mut care).await, "PAUSED");
+    }
+    care.resume().await.expect("resumed");
+    assert_eq!(state(&mut care).await, "RUNNING");
+    care.restart().await.expect("restarted");
+    assert_eq!(state(&mut care).await, "RUNNING");
+    assert_eq!((care.shown().expect("shown").restarts, fake.lock().expect("a lock").restarts), (1, 1));
+
+    care.remove(true).await.expect("removed");
+    for _ in 0..3 {
+        assert_eq!(state(&mut care).await, "REMOVED");
+    }
+    assert_eq!(fake.lock().expect("a lock").orders, ["pause", "resume", "stop", "forget", "delete"], "nobody resumed it, and nobody made it anew");
+    fake.lock().expect("a lock").resting = None;
+    care.resume().await.expect("made anew");
+    state(&mut care).await;
+    assert_eq!(state(&mut care).await, "RUNNING");
 }

@@ -174,6 +174,7 @@ fn a_table_that_is_not_known_is_waited_for_once() {
     let batch = assembler.batch();
     assert_eq!((batch.control, batch.duplicates), (1, 1));
     assert_eq!(assembler.aside.newest()[0].reason, "table not watched: `inv.t`");
+    assert_eq!((assembler.aside.by_class()["not_watched"], assembler.aside.by_class()["row"]), (assembler.aside.total(), 0));
     // Found while it is waited for.
     let mut patient = super::tests::assembler(&tables, Position::default());
     patient.take(&record(0), &|ask| {

@@ -11,6 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::look::Look;
+
 /// What a group decides of this member, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -25,11 +27,16 @@ pub(super) enum Decision {
 /// Passes on logs, errors and decisions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Context {
+    look: Arc<Look>,
     decisions: Arc<Mutex<VecDeque<Decision>>>,
     closing: Arc<AtomicBool>,
 }
 
 impl Context {
+    /// Shows there what the client says.
+    pub fn shown_by(look: Arc<Look>) -> Self {
+        Self { look, ..Self::default() }
+    }
     /// Nobody takes up decisions any more: the consumer is about to leave its group.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -49,6 +56,9 @@ impl ClientContext for Context {
             _ => tracing::debug!(facility, "kafka: {message}"),
         }
     }
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.look.take(statistics);
+    }
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, "kafka: {reason}");
     }
@@ -62,6 +72,7 @@ impl ConsumerContext for Context {
             let _ = consumer.unassign();
             return;
         }
+        self.look.rebalanced();
         let decision = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 Decision::Assigned(partitions.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect())

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::KafkaConfig;
 use super::context::Context;
+use super::look::{EVERY_MS, Look};
 use super::group::Membership;
 use super::whole::{Claim, StoredPlace, StoredPlaces};
 use crate::envelope::Half;
@@ -60,6 +61,7 @@ pub(super) struct Parts {
     pub lookup: Lookup,
     pub ways: Ways,
     pub aside: Arc<Aside>,
+    pub look: Arc<Look>,
     pub stored: Option<StoredPlaces>,
     pub group: Option<(Arc<dyn Group>, Handle)>,
     pub stop: Arc<AtomicBool>,
@@ -68,9 +70,9 @@ pub(super) struct Parts {
 impl Reader {
     /// Connects, checks that the log still has what comes after `position`, and assigns all partitions, or asks the group for a share of them.
     pub(super) fn connect(parts: Parts, mut position: Position) -> Result<Self> {
-        let Parts { config, lookup, ways, aside, stored, group, stop } = parts;
+        let Parts { config, lookup, ways, aside, look, stored, group, stop } = parts;
         let consumer: BaseConsumer<Context> =
-            config.consumer().create_with_context(Context::default()).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
+            config.consumer().set("statistics.interval.ms", EVERY_MS).create_with_context(Context::shown_by(look)).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
         let consumer = Arc::new(consumer);
         let mut reader = Self {
             assembler: Assembler::new(lookup.clone(), ways, Position::default(), Arc::clone(&aside)),

@@ -11,12 +11,11 @@ use plumbline_sdk::{Error, Position, Result, TableId};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use regex::Regex;
 
 use super::KafkaConfig;
 use super::context::Context;
 use super::whole::ends;
-use crate::connect::Connect;
+use crate::connect::{Access, Connect, is_told};
 
 /// Brokers have so long to answer a question.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -38,8 +37,7 @@ struct Group {
 impl Group {
     /// Whether it is told to read a topic. What Rust cannot read of Java's expressions may mean every topic.
     fn is_told(&self, topic: &str) -> bool {
-        let fits = |pattern: &String| Regex::new(&format!("^(?:{pattern})$")).map_or(true, |regex| regex.is_match(topic));
-        self.topics.iter().any(|told| told == topic) || self.pattern.as_ref().is_some_and(fits)
+        is_told(&self.topics, self.pattern.as_deref(), topic)
     }
 }
 
@@ -58,9 +56,9 @@ struct Inner {
 }
 
 impl SinkOffsets {
-    /// The sinks that Connect at `connect_url` knows, or the one group `sink_group` where it is not empty. Does no IO.
-    pub fn new(config: KafkaConfig, connect_url: &str, sink_group: &str) -> Result<Self> {
-        let connect = if connect_url.is_empty() { None } else { Some(Connect::new(connect_url)?) };
+    /// The sinks that Connect knows, or the one group `sink_group` where it is not empty. Does no IO.
+    pub fn new(config: KafkaConfig, access: &Access, sink_group: &str) -> Result<Self> {
+        let connect = if access.url.is_empty() { None } else { Some(Connect::with(access)?) };
         let inner = Arc::new(Inner::default());
         if !sink_group.is_empty() {
             let name = sink_group.strip_prefix("connect-").unwrap_or(sink_group).to_owned();
