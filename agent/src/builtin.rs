@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
-use plumbline_debezium::{Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace};
+use plumbline_debezium::{Aside, Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, SinkOffsets, StoredPlace};
 use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
 use plumbline_sdk::plugin::Group;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::checks::Readers;
 use crate::config::Config;
 use crate::connectors::ConnectorCare;
+use crate::shared::{AsideView, KeptAside};
 use crate::source_log::LogLook;
 use crate::validation::fence::OtherSink;
 
@@ -198,6 +199,8 @@ pub struct SourceParts {
     pub stream: Box<dyn Source>,
     /// What `stream` is called where its health is told: `mysql`, `kafka`.
     pub component: &'static str,
+    /// What the stream keeps aside, where it does.
+    pub aside: Option<AsideView>,
     /// Cares for the connector that feeds the stream, where there is one.
     pub connector: Option<Box<dyn ConnectorCare>>,
 }
@@ -230,10 +233,19 @@ pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) 
             Some(group) => stream.in_group(group),
             None => stream,
         };
-        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", connector });
+        let aside = Some(view(stream.aside()));
+        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", aside, connector });
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
-    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", connector: None })
+    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", aside: None, connector: None })
+}
+
+/// What Kafka's source keeps aside, for the API.
+fn view(aside: Arc<Aside>) -> AsideView {
+    Box::new(move || {
+        let newest = aside.newest().into_iter().map(|kept| KeptAside { topic: kept.topic, partition: kept.partition, offset: kept.offset, reason: kept.reason });
+        (aside.total(), newest.collect())
+    })
 }
 
 /// The offsets of whoever writes the target from the topics that we read. None where changes do not come by Kafka, or where nobody could tell

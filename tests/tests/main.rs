@@ -8,6 +8,7 @@ mod conformance;
 mod faults;
 mod group;
 mod kafka;
+mod kafka_faults;
 mod live;
 mod pipeline;
 mod types;

@@ -27,6 +27,7 @@ mod group;
 mod read;
 mod signals;
 mod sinks;
+mod stable;
 mod whole;
 
 pub use signals::KafkaSignals;
@@ -163,7 +164,9 @@ impl KafkaConfig {
 
     fn consumer(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        for (key, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100")] {
+        // An answer has at least one whole record, however large: one above the library's own limit of 100 MB could never be passed by.
+        let usual = [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100"), ("receive.message.max.bytes", "1100000000")];
+        for (key, value) in usual {
             client.set(key, value);
         }
         client.extend(self.client().config_map().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
@@ -173,6 +176,8 @@ impl KafkaConfig {
             ("partition.assignment.strategy", "roundrobin"),
             ("session.timeout.ms", "6000"),
             ("heartbeat.interval.ms", "1500"),
+            // How far each partition may be read, and where it ends: see stable.rs.
+            ("statistics.interval.ms", "2000"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
