@@ -148,6 +148,9 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         tokio::spawn(meet(Arc::clone(membership), Arc::clone(&shared), stop.clone()));
     }
     let source = builtin::source(&config, Arc::new(move |id| schemas.picture().state.tables.get(id).filter(|table| !table.gone)?.schema.clone()), history.group())?;
+    if let Some(aside) = source.aside {
+        let _ = shared.aside.set(aside);
+    }
     let readers = timed(builtin::readers(&config)?, Arc::clone(&metrics));
     if let Some(look) = source.kafka {
         metrics.watch_kafka(look);

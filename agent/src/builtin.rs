@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use mysql::{BinlogConfig, Discovery, DiscoveryConfig, MysqlBinlog, MysqlReader, Watch};
-use plumbline_debezium::{Access, Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, Shown, SinkOffsets, StoredPlace};
+use plumbline_debezium::{Access, Aside, Connector, ConnectorConfig, KafkaCdc, KafkaConfig, KafkaSignals, Shown, SinkOffsets, StoredPlace};
 use plumbline_history::{RedisHistory, RedisHistoryConfig, SqliteHistory, SqliteHistoryConfig};
 use plumbline_mysql as mysql;
 use plumbline_sdk::plugin::Group;
@@ -22,6 +22,7 @@ use crate::checks::Readers;
 use crate::config::Config;
 use crate::connectors::{ConnectorAction, ConnectorCare, ConnectorView, SinkView, TaskView};
 use crate::metrics::{KafkaLook, KafkaLooks};
+use crate::shared::{AsideView, KeptAside};
 use crate::source_log::LogLook;
 use crate::validation::fence::OtherSink;
 
@@ -203,6 +204,8 @@ pub struct SourceParts {
     pub component: &'static str,
     /// What the reading of Kafka shows of itself, where changes come by Kafka.
     pub kafka: Option<KafkaLooks>,
+    /// What the stream keeps aside, where it does.
+    pub aside: Option<AsideView>,
     /// Cares for the connector that feeds the stream, where there is one.
     pub connector: Option<Box<dyn ConnectorCare>>,
 }
@@ -237,10 +240,19 @@ pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) 
             Some(group) => stream.in_group(group),
             None => stream,
         };
-        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", kafka: Some(look), connector });
+        let aside = Some(view(stream.aside()));
+        return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", kafka: Some(look), aside, connector });
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
-    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", kafka: None, connector: None })
+    Ok(SourceParts { finder, discovery, stream: Box::new(MysqlBinlog::with_watch(stream, watch)), component: "mysql", kafka: None, aside: None, connector: None })
+}
+
+/// What Kafka's source keeps aside, for the API.
+fn view(aside: Arc<Aside>) -> AsideView {
+    Box::new(move || {
+        let newest = aside.newest().into_iter().map(|kept| KeptAside { topic: kept.topic, partition: kept.partition, offset: kept.offset, reason: kept.reason });
+        (aside.total(), newest.collect())
+    })
 }
 
 /// Whether positions say through which place of the binlog the stream was read. Of topics only the connector's keeper knows it.

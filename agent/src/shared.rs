@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use plumbline_sdk::plugin::{HistoryReader, LogEntry};
 use plumbline_sdk::{Error, Position, Result, TableId};
@@ -43,6 +43,24 @@ pub struct Shared {
     pub checks: Mutex<Vec<Check>>,
     /// The effective configuration with secrets hidden, as `/api/v1/config` shows it.
     pub config: serde_json::Value,
+    /// Asks for the records of the stream that were kept aside; empty where the source keeps none.
+    pub aside: OnceLock<AsideView>,
+}
+
+/// How many records could not be taken since this start, and the newest of them, newest last.
+pub type AsideView = Box<dyn Fn() -> (u64, Vec<KeptAside>) + Send + Sync>;
+
+/// A record of the stream that could not be taken as a change.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct KeptAside {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: u64,
+    /// Why; names, never values.
+    pub reason: String,
 }
 
 /// State and window change together, under one lock.
@@ -108,6 +126,7 @@ impl Shared {
             membership: parts.membership,
             checks: Mutex::new(Vec::new()),
             config: parts.config,
+            aside: OnceLock::new(),
         })
     }
 

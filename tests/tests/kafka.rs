@@ -139,6 +139,13 @@ async fn killed_again_and_again_it_counts_what_the_binlog_has() {
     services.kill("redis");
     pair.on_source(&["UPDATE t SET v = v + 2000"]).await;
     services.again("redis").await;
+    // Connect dies under it, and goes back to what it had stored of the connector: what is sent again is known.
+    for _ in 0..20 {
+        pair.on_source(&["UPDATE t SET v = v + 1 LIMIT 50"]).await;
+    }
+    services.kill("connect");
+    pair.on_source(&["UPDATE t SET v = v + 3000", "INSERT INTO t (v) SELECT v FROM t LIMIT 30"]).await;
+    services.again("connect").await;
     let counted = oracle::count(&pair, &from).await;
     let counted = counted.get("t").copied().unwrap_or_default();
     let wanted = [number(&first["insert"]) + counted.inserts, number(&first["update"]) + counted.updates, number(&first["delete"]) + counted.deletes];
@@ -146,7 +153,7 @@ async fn killed_again_and_again_it_counts_what_the_binlog_has() {
         let operations = operations(tables, "t");
         ["insert", "update", "delete"].map(|op| number(&operations[op]))
     };
-    for _ in 0..200 {
+    for _ in 0..400 {
         if of(&agent.get("/api/v1/tables").await) == wanted {
             break;
         }

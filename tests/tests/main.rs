@@ -9,6 +9,7 @@ mod connector;
 mod faults;
 mod group;
 mod kafka;
+mod kafka_faults;
 mod live;
 mod pipeline;
 mod types;

@@ -23,7 +23,7 @@ use crate::api::scrape::{TableStatistics, by_table};
 use crate::api::tables::{UnverifiedView, VerifiedView};
 use crate::clock;
 use crate::connectors::ConnectorView;
-use crate::shared::{Command, ReportFinding, TableReport, VerifiedThrough};
+use crate::shared::{Command, KeptAside, ReportFinding, TableReport, VerifiedThrough};
 use crate::state::{SyncStatus, TableState, Unverified};
 
 /// How long `POST /validate` waits for its check before it answers with what there is.
@@ -373,6 +373,12 @@ pub struct KafkaStatus {
     topics: Vec<String>,
     /// How far each partition was read and stored.
     consumers: Vec<PartitionPlace>,
+    /// Records that could not be taken as changes since this start of this agent: they are counted as control records, and reading goes on.
+    invalid_total: u64,
+    /// The newest of them, newest last, a hundred at most.
+    invalid: Vec<KeptAside>,
+    /// What is odd: a partition that stands still, records kept aside, partitions that came or went; or why nothing can be read.
+    messages: Vec<String>,
     /// The agents that share the partitions; empty where this one is alone.
     members: Vec<AgentOfGroup>,
     timestamp: String,
@@ -420,9 +426,11 @@ pub async fn kafka_status(State(app): State<App>) -> Json<KafkaStatus> {
     let place = |(topic, partition, at): (&std::sync::Arc<str>, i32, &plumbline_sdk::position::PartitionAt)| PartitionPlace { topic: topic.to_string(), partition, next_offset: at.next };
     let consumers = partitions.map(|partitions| partitions.iter().map(place).collect()).unwrap_or_default();
     let status = crate::api::health::connection(&picture.state, "kafka");
+    let messages = picture.state.health.get("kafka").map(|(health, _)| health.messages.clone()).unwrap_or_default();
+    let (invalid_total, invalid) = app.shared.aside.get().map(|aside| aside()).unwrap_or_default();
     let members = app.shared.membership.as_ref().map(|membership| membership.members()).unwrap_or_default();
     let members = members.into_iter().map(AgentOfGroup::from).collect();
-    Json(KafkaStatus { status, topics, consumers, members, timestamp: clock::text(clock::now_micros()) })
+    Json(KafkaStatus { status, topics, consumers, invalid_total, invalid, messages, members, timestamp: clock::text(clock::now_micros()) })
 }
 
 /// Debezium's connectors, where they are used.

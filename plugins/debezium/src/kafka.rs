@@ -29,6 +29,7 @@ mod look;
 mod read;
 mod signals;
 mod sinks;
+mod stable;
 mod whole;
 
 pub use look::Look;
@@ -215,7 +216,9 @@ impl KafkaConfig {
     fn consumer(&self) -> ClientConfig {
         // Not by way of `config_map`, which has other words in the place of passwords.
         let mut client = self.client();
-        for (key, value) in [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100")] {
+        // An answer has at least one whole record, however large: one above the library's own limit of 100 MB could never be passed by.
+        let usual = [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100"), ("receive.message.max.bytes", "1100000000")];
+        for (key, value) in usual {
             if !self.extra.contains_key(key) {
                 client.set(key, value);
             }
@@ -226,6 +229,8 @@ impl KafkaConfig {
             ("partition.assignment.strategy", "roundrobin"),
             ("session.timeout.ms", "6000"),
             ("heartbeat.interval.ms", "1500"),
+            // How far each partition may be read, and where it ends: see stable.rs.
+            ("statistics.interval.ms", "2000"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),

@@ -15,6 +15,18 @@ pub fn cpu() -> f64 {
     ticks("/proc/self/stat", [11, 12])
 }
 
+/// Processor seconds so far of another process.
+pub fn cpu_of_process(pid: u32) -> f64 {
+    ticks(&format!("/proc/{pid}/stat"), [11, 12])
+}
+
+/// The most that a process had resident so far, in MiB.
+pub fn peak_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
 /// Processor seconds of all processes that this one has started and seen end.
 fn cpu_of_children() -> f64 {
     ticks("/proc/self/stat", [13, 14])
@@ -72,9 +84,7 @@ pub fn run(command: &mut Command) -> Ran {
     let stdout = child.stdout.take().expect("a pipe");
     let reading = std::thread::spawn(move || std::io::read_to_string(stdout).unwrap_or_default());
     let status = loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-        peak = peak.max(kib.unwrap_or(0.0) / 1024.0);
+        peak = peak.max(peak_mib(child.id()));
         if let Some(status) = child.try_wait().expect("a child") {
             break status;
         }

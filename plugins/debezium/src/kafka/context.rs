@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rdkafka::ClientContext;
+use rdkafka::Statistics;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -12,6 +14,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::look::Look;
+use super::read::Place;
+use super::stable::Stable;
 
 /// What a group decides of this member, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +34,7 @@ pub(super) struct Context {
     look: Arc<Look>,
     decisions: Arc<Mutex<VecDeque<Decision>>>,
     closing: Arc<AtomicBool>,
+    stable: Arc<Mutex<Stable>>,
 }
 
 impl Context {
@@ -45,6 +50,10 @@ impl Context {
     pub fn next(&self) -> Option<Decision> {
         self.decisions.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
+    /// What is to be said of partitions that look idle and are not.
+    pub fn stalled(&self, reads: impl Fn(&Place) -> bool) -> Vec<String> {
+        self.stable.lock().unwrap_or_else(PoisonError::into_inner).stalled(Instant::now(), reads)
+    }
 }
 
 impl ClientContext for Context {
@@ -58,6 +67,16 @@ impl ClientContext for Context {
     }
     fn stats_raw(&self, statistics: &[u8]) {
         self.look.take(statistics);
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else { return };
+        let mut stable = self.stable.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        for (name, topic) in statistics.topics {
+            let name: Arc<str> = name.into();
+            // Number -1 stands for what has no partition yet.
+            for (number, partition) in topic.partitions.into_iter().filter(|(number, _)| *number >= 0) {
+                stable.see((Arc::clone(&name), number), partition.ls_offset, partition.hi_offset, now);
+            }
+        }
     }
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, "kafka: {reason}");

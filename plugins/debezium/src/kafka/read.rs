@@ -47,6 +47,8 @@ pub(super) struct Reader {
     told: (Vec<String>, Option<Instant>),
     /// What is odd about the topics: partitions that were added, topics that are gone.
     oddities: Vec<String>,
+    /// The partitions that there were at the last look, whoever reads them.
+    known: BTreeSet<Place>,
     /// The place that Connect stored for the connector; None: nobody tells.
     stored: Option<StoredPlaces>,
     /// What must be read for it to hold.
@@ -84,6 +86,7 @@ impl Reader {
             refreshed: Instant::now(),
             told: (Vec::new(), None),
             oddities: Vec::new(),
+            known: BTreeSet::new(),
             stored,
             claim: None,
             membership: None,
@@ -220,6 +223,7 @@ impl Reader {
 
     /// Reads these partitions: known ones go on, unknown ones begin at their beginning. `first`: after connecting, where the log is checked.
     fn assign(&mut self, there: BTreeSet<Place>, first: bool) -> Result<()> {
+        self.notice(&there);
         if self.membership.is_some() {
             return self.subscribe(&there);
         }
@@ -232,17 +236,6 @@ impl Reader {
         } else if there == self.assigned {
             return Ok(());
         }
-        for (topic, partition) in there.difference(&self.assigned) {
-            let grew = self.assembler.next(topic, *partition).is_none() && (0..*partition).any(|lower| self.assembler.next(topic, lower).is_some());
-            if grew {
-                self.oddities.push(format!(
-                    "the topic `{topic}` got the partition {partition}: changes of one row may now lie in two partitions, and their order is not known where they do"
-                ));
-            }
-        }
-        for (topic, partition) in self.assigned.difference(&there) {
-            self.oddities.push(format!("the partition {partition} of topic `{topic}` is gone"));
-        }
         let mut list = TopicPartitionList::with_capacity(there.len());
         for (topic, partition) in &there {
             let offset = self.assembler.next(topic, *partition).and_then(|next| i64::try_from(next).ok()).map_or(Offset::Beginning, Offset::Offset);
@@ -251,6 +244,22 @@ impl Reader {
         self.consumer.assign(&list).map_err(|cause| self.away(cause))?;
         self.assigned = there;
         Ok(())
+    }
+
+    /// Notes which partitions came to topics that were there before, and which are gone.
+    fn notice(&mut self, there: &BTreeSet<Place>) {
+        for (topic, partition) in there.difference(&self.known) {
+            let before = |lower: i32| self.known.contains(&(Arc::clone(topic), lower)) || self.assembler.next(topic, lower).is_some();
+            if self.assembler.next(topic, *partition).is_none() && (0..*partition).any(before) {
+                self.oddities.push(format!(
+                    "the topic `{topic}` got the partition {partition}: changes of one row may now lie in two partitions, and their order is not known where they do"
+                ));
+            }
+        }
+        for (topic, partition) in self.known.difference(there) {
+            self.oddities.push(format!("the partition {partition} of topic `{topic}` is gone"));
+        }
+        self.known.clone_from(there);
     }
 
     /// The log must have the record `next`, or end there.
@@ -311,6 +320,7 @@ impl Reader {
             return None;
         }
         let mut messages = self.oddities.clone();
+        messages.extend(self.consumer.context().stalled(|place| self.assigned.contains(place)));
         messages.truncate(20);
         let total = self.aside.total();
         if total > 0 {
