@@ -203,6 +203,11 @@ impl Assembler {
         }
     }
 
+    /// Says where it stands with the next batch, even where nothing comes.
+    pub fn say_position(&mut self) {
+        self.moved = true;
+    }
+
     /// All that lies before this place of the binlog was taken in.
     pub fn whole_through(&mut self, file: &str, at: Coordinate) {
         self.moved |= self.position.at != at || self.position.file != file;

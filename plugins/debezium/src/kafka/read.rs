@@ -74,7 +74,7 @@ impl Reader {
     pub(super) fn connect(parts: Parts, mut position: Position) -> Result<Self> {
         let Parts { config, lookup, ways, aside, look, stored, group, stop } = parts;
         let consumer: BaseConsumer<Context> =
-            config.consumer().set("statistics.interval.ms", EVERY_MS).create_with_context(Context::shown_by(look)).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
+            config.consumer().create_with_context(Context::shown_by(look)).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
         let consumer = Arc::new(consumer);
         let mut reader = Self {
             assembler: Assembler::new(lookup.clone(), ways, Position::default(), Arc::clone(&aside)),
@@ -106,11 +106,14 @@ impl Reader {
             // Where each partition was read to is asked when it is claimed.
             let position = Position { partitions: Some(Partitions::default()), ..position };
             reader.assembler = Assembler::new(lookup, ways, position, aside);
+            reader.assembler.say_position();
             reader.membership = Some(Membership { group, runtime, cluster, topics: BTreeSet::new() });
             reader.subscribe(&there)?;
             return Ok(reader);
         }
         reader.assembler = Assembler::new(lookup, ways, position, aside);
+        // Of topics without records, too.
+        reader.assembler.say_position();
         reader.assign(there, true)?;
         Ok(reader)
     }
