@@ -240,7 +240,7 @@ pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) 
             Some(group) => stream.in_group(group),
             None => stream,
         };
-        let aside = Some(view(stream.aside()));
+        let aside = Some(kept_aside(stream.aside()));
         return Ok(SourceParts { finder, discovery, stream: Box::new(stream), component: "kafka", kafka: Some(look), aside, connector });
     }
     let stream = BinlogConfig { mysql, server_id: server_id(config), heartbeat: config.source.heartbeat.0 };
@@ -248,7 +248,7 @@ pub fn source(config: &Config, schemas: Schemas, group: Option<Arc<dyn Group>>) 
 }
 
 /// What Kafka's source keeps aside, for the API.
-fn view(aside: Arc<Aside>) -> AsideView {
+fn kept_aside(aside: Arc<Aside>) -> AsideView {
     Box::new(move || {
         let newest = aside.newest().into_iter().map(|kept| KeptAside { topic: kept.topic, partition: kept.partition, offset: kept.offset, reason: kept.reason });
         (aside.total(), newest.collect())

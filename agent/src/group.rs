@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plumbline_sdk::TableId;
-use plumbline_sdk::plugin::{Group, GroupPicture, Member, Reads};
+use plumbline_sdk::plugin::{Group, GroupPicture, Member, OwnedPartition, Reads};
 use tokio::sync::watch;
 
 use crate::pipeline::refresh_open;
@@ -33,12 +33,13 @@ pub struct Membership {
     topic: Box<dyn Fn(&TableId) -> String + Send + Sync>,
     leads: AtomicU8,
     members: Mutex<Vec<Member>>,
+    partitions: Mutex<Vec<OwnedPartition>>,
 }
 
 impl Membership {
     /// A member that listens at `address`; `topic` names the topic of a table.
     pub fn new(group: Arc<dyn Group>, address: String, topic: Box<dyn Fn(&TableId) -> String + Send + Sync>) -> Self {
-        Self { group, address, topic, leads: AtomicU8::new(UNKNOWN), members: Mutex::default() }
+        Self { group, address, topic, leads: AtomicU8::new(UNKNOWN), members: Mutex::default(), partitions: Mutex::default() }
     }
 
     /// Whether this agent does what only one of them may do; None: the others were not met yet.
@@ -63,8 +64,15 @@ impl Membership {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Every partition that one of them has read, by name.
+    pub fn partitions(&self) -> Vec<OwnedPartition> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn take_in(&self, shared: &Shared, picture: GroupPicture) {
-        let GroupPicture { members, remembered, said } = picture;
+        let GroupPicture { members, mut partitions, remembered, said } = picture;
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
         let leads = members.iter().any(|member| member.this && member.leads);
         self.leads.store(if leads { LEADS } else { FOLLOWS }, Ordering::Relaxed);
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = members;

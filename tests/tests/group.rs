@@ -109,6 +109,9 @@ async fn three_agents_share_the_partitions_and_whichever_dies_every_count_is_exa
         .collect();
     agree(&mut agents, &wanted).await;
     for agent in &agents {
+        let status = agent.get("/kafka-status").await;
+        let owned = status["consumers"].as_array().map(|consumers| consumers.iter().filter(|place| place["topic"].to_string().contains("shared3.shared3.") && place["owner"].is_string()).count());
+        assert_eq!(owned, Some(TABLES.len()), "each of them answers for the whole: {status}");
         let metrics = agent.get("/metrics.json").await;
         let stats = &metrics["cdc_stats"];
         let total: u64 = metrics["sync_stats"]["total"].as_object().into_iter().flatten().map(|(_, count)| number(count)).sum();

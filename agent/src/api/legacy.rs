@@ -1,6 +1,6 @@
 //! The endpoints that the original served, with its field names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::Json;
@@ -9,7 +9,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use plumbline_sdk::TableId;
-use plumbline_sdk::plugin::{LogEntry, Member};
+use plumbline_sdk::plugin::{LogEntry, Member, OwnedPartition};
+use plumbline_sdk::position::{PartitionAt, Partitions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -415,16 +416,28 @@ pub struct PartitionPlace {
     partition: i32,
     /// The offset of the next record.
     next_offset: u64,
+    /// The agent that reads it, where several share the partitions.
+    owner: Option<String>,
+}
+
+impl From<OwnedPartition> for PartitionPlace {
+    fn from(OwnedPartition { topic, partition, owner, next }: OwnedPartition) -> Self {
+        Self { topic, partition, next_offset: next.unwrap_or(0), owner: Some(owner) }
+    }
 }
 
 /// Kafka: what was read of it.
 #[utoipa::path(get, path = "/kafka-status", tag = "original", responses((status = 200, body = KafkaStatus)))]
 pub async fn kafka_status(State(app): State<App>) -> Json<KafkaStatus> {
     let picture = app.shared.picture();
-    let partitions = picture.state.applied.as_ref().and_then(|position| position.partitions.as_ref());
-    let topics = partitions.map(|partitions| partitions.0.keys().map(ToString::to_string).collect()).unwrap_or_default();
-    let place = |(topic, partition, at): (&std::sync::Arc<str>, i32, &plumbline_sdk::position::PartitionAt)| PartitionPlace { topic: topic.to_string(), partition, next_offset: at.next };
-    let consumers = partitions.map(|partitions| partitions.iter().map(place).collect()).unwrap_or_default();
+    let consumers: Vec<PartitionPlace> = match &app.shared.membership {
+        Some(membership) => membership.partitions().into_iter().map(Into::into).collect(),
+        None => {
+            let place = |(topic, partition, at): (&std::sync::Arc<str>, i32, &PartitionAt)| PartitionPlace { topic: topic.to_string(), partition, next_offset: at.next, owner: None };
+            picture.state.applied.as_ref().and_then(|position| position.partitions.as_ref()).into_iter().flat_map(Partitions::iter).map(place).collect()
+        }
+    };
+    let topics = consumers.iter().map(|place| place.topic.clone()).collect::<BTreeSet<String>>().into_iter().collect();
     let status = crate::api::health::connection(&picture.state, "kafka");
     let messages = picture.state.health.get("kafka").map(|(health, _)| health.messages.clone()).unwrap_or_default();
     let (invalid_total, invalid) = app.shared.aside.get().map(|aside| aside()).unwrap_or_default();

@@ -200,11 +200,26 @@ pub struct Member {
     pub this: bool,
 }
 
+/// A partition, who reads it, and how far it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedPartition {
+    /// Which topic.
+    pub topic: String,
+    /// Which of its partitions.
+    pub partition: i32,
+    /// The [`Member`] that claimed it last; it may not live any more.
+    pub owner: String,
+    /// The offset of the next record; None: nothing of it is stored.
+    pub next: Option<u64>,
+}
+
 /// What the agents of a group know together.
 #[derive(Debug, Clone, Default)]
 pub struct GroupPicture {
     /// Those that live, the oldest first.
     pub members: Vec<Member>,
+    /// Every partition that one of them has read.
+    pub partitions: Vec<OwnedPartition>,
     /// What history was told by all of them.
     pub remembered: Remembered,
     /// What the owner of each table said of it, in the host's own words.

@@ -6,9 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
-/// How often the client says where partitions end.
-pub(super) const EVERY_MS: &str = "5000";
-
 /// Shared by the thread that reads and whoever shows it. Stays the same over reconnects.
 #[derive(Debug, Default)]
 pub struct Look {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::KafkaConfig;
 use super::context::Context;
-use super::look::{EVERY_MS, Look};
+use super::look::Look;
 use super::group::Membership;
 use super::whole::{Claim, StoredPlace, StoredPlaces};
 use crate::envelope::Half;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use plumbline_sdk::plugin::{Group, GroupPicture, Member, Reads};
+use plumbline_sdk::plugin::{Group, GroupPicture, Member, OwnedPartition, Reads};
 use plumbline_sdk::position::{PartitionAt, Partitions};
 use plumbline_sdk::{Error, Position, Result, TableId};
 use redis::aio::MultiplexedConnection;
@@ -103,6 +103,12 @@ pub(super) fn lost(partition: &str) -> Error {
 
 fn name(topic: &str, partition: i32) -> String {
     format!("{topic}/{partition}")
+}
+
+/// From the partition's name, its owner and the offset of its next record.
+fn owned(known: &[String]) -> Option<OwnedPartition> {
+    let (topic, partition) = known[0].rsplit_once('/')?;
+    Some(OwnedPartition { topic: topic.to_owned(), partition: partition.parse().ok()?, owner: known[1].clone(), next: known[2].parse().ok() })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -252,7 +258,8 @@ impl Group for RedisGroup {
         let answer = self.ask(async |conn| self.calls.meet.send(conn, &cmd).await).await?;
         let mut parts = self.parts(answer, "met")?;
         let (members, owners, said) = (self.texts(parts.next())?, self.texts(parts.next())?, self.texts(parts.next())?);
-        let owners: BTreeMap<String, String> = owners.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        let partitions: Vec<OwnedPartition> = owners.chunks_exact(3).filter_map(owned).collect();
+        let owners: BTreeMap<String, String> = owners.chunks_exact(3).map(|known| (known[0].clone(), known[1].clone())).collect();
         let members = self.members(&members, &owners);
         *lock(&self.owners) = owners;
         let mut conn = match &*self.conn.lock().await {
@@ -261,7 +268,7 @@ impl Group for RedisGroup {
         };
         let remembered = reader::remembered(&mut conn, &self.server, &self.keys, &self.calls.remembered).await?;
         let said = said.chunks_exact(2).filter_map(|pair| Some((table_of(&pair[0])?, pair[1].clone()))).collect();
-        Ok(GroupPicture { members, remembered, said })
+        Ok(GroupPicture { members, partitions, remembered, said })
     }
 
     async fn say(&self, table: &TableId, words: &str) -> Result<()> {

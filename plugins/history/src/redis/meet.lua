@@ -1,5 +1,5 @@
 #!lua
--- An agent says that it lives; it learns of the others, and who reads which partition.
+-- An agent says that it lives; it learns of the others, and who reads which partition up to where.
 -- KEYS: as in keys.rs. ARGV: 1 store, 2 owner, 3 since when, 4 for how many microseconds one that is silent is a member, 5 what it says of itself
 local call = redis.call
 local store = call('HGET', KEYS[1], 'store')
@@ -23,7 +23,9 @@ end
 local owners = {}
 all = call('HGETALL', KEYS[14])
 for i = 1, #all, 2 do
+  local owner, next = string.match(all[i + 1], '^(%S+) (%S+)')
   owners[#owners + 1] = all[i]
-  owners[#owners + 1] = string.match(all[i + 1], '^%S+') or ''
+  owners[#owners + 1] = owner or ''
+  owners[#owners + 1] = next or '-'
 end
 return {'met', members, owners, call('HGETALL', KEYS[16])}
