@@ -25,6 +25,15 @@ pub async fn shared() -> &'static Services {
     SHARED.get_or_init(|| Services::start(&["redis", "connect"])).await
 }
 
+/// What a test started for itself ends with the test: several idle stacks would slow down all that follow.
+impl Drop for Services {
+    fn drop(&mut self) {
+        for pid in ["connect", "kafka", "redis"].into_iter().filter_map(|part| self.pid(part)) {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
+        }
+    }
+}
+
 impl Services {
     /// Starts these parts.
     ///

@@ -128,6 +128,9 @@ async fn a_copy_that_is_killed_goes_on_and_ends_equal_while_writes_go_on() {
         pair.on_source(&["UPDATE large SET v = CONCAT('u', id) WHERE id % 997 = 3", "DELETE FROM large WHERE id % 1013 = 5", "UPDATE large SET id = id + 1000000 WHERE id % 4999 = 7"]).await;
     }
     agent.ready().await;
+    // What was proved before a kill is still said after it: only who has the newest row says it of now.
+    pair.on_source(&["INSERT INTO large VALUES (9999999, 'the newest')"]).await;
+    agent.wait_for("/latest-records/large?limit=1", |latest| latest["postgres_latest"].to_string().contains("9999999")).await;
     agent.in_sync(&TABLES).await;
     agent.in_sync(&["large"]).await;
     no_finding_ever(&agent).await;
