@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_sdk::{Applier, CopyMark, Error, ErrorKind, Event, Health, HealthState, History, Position, Result, TableId};
+use plumbline_sdk::{Applier, Batch, CopyMark, Error, ErrorKind, Event, Health, HealthState, History, Position, Result, TableId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -185,6 +185,14 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         copies = begun;
     }
     let resume = resume_from(&positions)?;
+    if let (Some(applier), Some(("postgres-applier", None)), Some(begin)) = (&mut applier, positions.last(), &resume) {
+        // A kill came between the first write of history and the first one of the target. Without a position of its own the target would not
+        // be waited for at the next start either, and would miss what went by in between.
+        let begin = Batch { position: Some(begin.clone()), ..Batch::default() };
+        if let Err(error) = applier.write(&begin).await {
+            tracing::warn!(error = error.chain(), "the target does not know yet where it begins");
+        }
+    }
     {
         let mut picture = shared.picture();
         for mark in copies {
