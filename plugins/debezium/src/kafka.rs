@@ -1,4 +1,4 @@
-//! The source `kafka-cdc`: a connector's topics, read from stored offsets without a consumer group's assignments.
+//! The source `kafka-cdc`: a connector's topics, read from stored offsets: all of them, or as one of several agents the share that a group gives.
 //!
 //! A thread of its own polls, decodes the borrowed records in place and hands over batches of up to 1,000 records or 5 ms; the channel between
 //! is short, so that a slow sink slows the reading. Offsets live in the position; the group's offsets are committed for lag tools only.
