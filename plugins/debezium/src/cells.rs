@@ -18,6 +18,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::json;
 use crate::shape::{Field, Shape};
 
 mod decimal;
@@ -195,21 +196,27 @@ impl Plan {
     }
 
     /// Reads one row.
-    pub fn row(&self, cells: &mut Cells, image: &RawValue) -> Result<Read, Misfit> {
-        let mut slots = Slots { plan: self, found: vec![None; self.encodings.len()], next: 0, more_columns: false, twice: None };
-        let read = serde_json::Deserializer::from_str(image.get()).deserialize_map(&mut slots);
+    pub fn row(&self, cells: &mut Cells, image: &str) -> Result<Read, Misfit> {
+        let mut slots = Slots::new(self);
+        let walked = json::members(image, |name, value| {
+            slots.take(name, value);
+            Some(())
+        });
+        if walked.is_none() {
+            slots = Slots::new(self);
+            serde_json::Deserializer::from_str(image).deserialize_map(&mut slots).map_err(|_| Misfit::NoObject)?;
+        }
         let Slots { found, more_columns, twice, .. } = slots;
         if let Some(column) = twice {
             return Err(Misfit::Twice(column));
         }
-        read.map_err(|_| Misfit::NoObject)?;
         cells.writer.start(self.encodings.len());
         for ((encoding, column), raw) in self.encodings.iter().zip(&self.table.columns).zip(found) {
             let Some(raw) = raw else {
                 cells.writer.push(ValueRef::Absent);
                 continue;
             };
-            cells.push(encoding, raw.get()).map_err(|why| misfit(column, why))?;
+            cells.push(encoding, raw).map_err(|why| misfit(column, why))?;
         }
         Ok(Read { row: cells.writer.finish(), more_columns })
     }
@@ -226,10 +233,31 @@ fn misfit(column: &Column, why: &'static str) -> Misfit {
 /// Finds the columns of a row. Debezium writes them in the table's order, so the next name is nearly always the next column's.
 struct Slots<'p, 'a> {
     plan: &'p Plan,
-    found: Vec<Option<&'a RawValue>>,
+    found: Vec<Option<&'a str>>,
     next: usize,
     more_columns: bool,
     twice: Option<String>,
+}
+
+impl<'p, 'a> Slots<'p, 'a> {
+    fn new(plan: &'p Plan) -> Self {
+        Self { plan, found: vec![None; plan.encodings.len()], next: 0, more_columns: false, twice: None }
+    }
+
+    fn take(&mut self, name: &str, value: &'a str) {
+        let at = match self.plan.table.columns.get(self.next) {
+            Some(column) if column.name == name => Some(self.next),
+            _ => self.plan.by_name.get(name).copied(),
+        };
+        match at {
+            Some(i) if self.found[i].is_some() => self.twice = Some(name.to_owned()),
+            Some(i) => {
+                self.found[i] = Some(value);
+                self.next = i + 1;
+            }
+            None => self.more_columns = true,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -244,20 +272,7 @@ impl<'de> Visitor<'de> for &mut Slots<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            let raw: &'de RawValue = map.next_value()?;
-            let columns = &self.plan.table.columns;
-            let at = match columns.get(self.next) {
-                Some(column) if column.name == *name => Some(self.next),
-                _ => self.plan.by_name.get(&*name).copied(),
-            };
-            match at {
-                Some(i) if self.found[i].is_some() => self.twice = Some(name.into_owned()),
-                Some(i) => {
-                    self.found[i] = Some(raw);
-                    self.next = i + 1;
-                }
-                None => self.more_columns = true,
-            }
+            self.take(&name, map.next_value::<&'de RawValue>()?.get());
         }
         Ok(())
     }

@@ -16,12 +16,14 @@ use crate::connect::{Access, Config, Connect, Fault, Offset, SinkConnector};
 use crate::kafka::{StoredPlace, topic_of};
 
 mod decide;
+mod rows;
 mod shown;
 #[cfg(test)]
 mod tests;
 mod weak;
 
 pub use decide::{Action, Decision, Restarts, Wish, decide};
+use rows::{Rows, Told, Why};
 pub use shown::{Shown, ShownSink, ShownTask, first_lines, redact, scrub};
 pub use weak::weaknesses;
 
@@ -194,6 +196,9 @@ impl ConnectorConfig {
                 ("signal.kafka.bootstrap.servers", kafka),
                 // The default group is the same for every connector in the world.
                 ("signal.kafka.groupId", format!("{name}-signals")),
+                // By default it looks every five seconds and waits for nothing, so that the first signal takes many looks.
+                ("signal.poll.interval.ms", "1000".into()),
+                ("signal.kafka.poll.timeout.ms", "500".into()),
             ] {
                 settings.insert(key.to_owned(), value);
             }
@@ -237,11 +242,17 @@ fn include_list(tables: &BTreeSet<TableId>) -> String {
     tables.iter().map(pattern).collect::<Vec<_>>().join(",")
 }
 
-/// Where signals to the connector go.
+/// What is said to the connector and heard of it, by topics of one partition.
 #[async_trait]
 pub trait Signals: Send + Sync {
-    /// Writes one signal durably; the topic is made, with one partition, if it is not there.
+    /// Sees to it that these topics are there and forget nothing.
+    async fn make(&mut self, topics: &[String]) -> Result<()>;
+    /// Writes one signal durably.
     async fn send(&mut self, topic: &str, key: &str, value: &str) -> Result<()>;
+    /// The offset after a topic's last record.
+    async fn end(&mut self, topic: &str) -> Result<u64>;
+    /// The records of a topic since the last call, at first since its beginning, with their offsets.
+    async fn heard(&mut self, topic: &str) -> Result<Vec<(u64, Vec<u8>)>>;
 }
 
 /// How often the sinks of the cluster are looked for.
@@ -263,16 +274,11 @@ pub struct Connector {
     removed: bool,
     sinks: Vec<SinkConnector>,
     sinks_seen: Option<Instant>,
-    /// Tables whose existing rows are still to be asked for.
-    pending: BTreeSet<TableId>,
-    /// When rows were last asked for.
-    asked: Option<Instant>,
+    /// The existing rows of tables that were added.
+    rows: Rows,
     stored: Option<StoredPlace>,
     shown: Option<Shown>,
 }
-
-/// A signal is taken up by then: the connector looks for signals every few seconds.
-const TAKEN_UP: Duration = Duration::from_secs(20);
 
 impl Connector {
     /// The connector of this configuration. Does no IO but to read the file of certificates.
@@ -288,8 +294,7 @@ impl Connector {
             removed: false,
             sinks: Vec::new(),
             sinks_seen: None,
-            pending: BTreeSet::new(),
-            asked: None,
+            rows: Rows::default(),
             stored: None,
             shown: None,
         })
@@ -307,20 +312,19 @@ impl Connector {
         self.removed &= seen.is_none();
         let wish = Wish { name: &name, desired: &desired, tables, mend: self.config.mend_drift };
         let mut decision = if self.removed { decide::removed(&name) } else { decide(&wish, seen.as_ref(), status.as_ref(), &self.restarts, now) };
-        if acts {
-            self.pending.extend(decision.added.iter().cloned());
-            self.pending.retain(|table| tables.contains(table));
-        } else {
-            if !decision.actions.is_empty() {
-                // Whoever acts may ask for rows next.
-                self.asked = Some(now);
-            }
+        if !acts {
             decision.actions.clear();
-            self.pending.clear();
+        }
+        if let Some(seen) = seen.as_ref().filter(|_| decision.state != "TAKEN") {
+            self.rows.look(seen, tables, now);
         }
         for action in &decision.actions {
             match action {
-                Action::Put(settings) => self.put(&name, settings).await?,
+                Action::Put(settings) => {
+                    let mut settings = settings.clone();
+                    self.mark_added(&mut settings, tables, &decision.added, now).await?;
+                    self.put(&name, &settings).await?;
+                }
                 Action::Restart => {
                     self.restarts.note(now);
                     self.restarted += 1;
@@ -328,12 +332,15 @@ impl Connector {
                 }
             }
         }
-        if decision.healthy && acts {
-            self.restarts.healthy(now);
-            self.ask_for_rows(now).await?;
-        }
         let offset = self.connect.offset(&name).await.unwrap_or_default();
-        self.stored = self.place(offset.as_ref(), now);
+        if decision.healthy {
+            self.hear_of_rows(now).await?;
+            if acts {
+                self.restarts.healthy(now);
+                self.ask_for_rows(offset.as_ref(), now).await?;
+            }
+        }
+        self.stored = self.place(offset.as_ref());
         let config = seen.unwrap_or(desired);
         self.look_for_sinks(now).await;
         let shown = Shown {
@@ -352,16 +359,11 @@ impl Connector {
         self.stored.as_ref()
     }
 
-    fn place(&self, offset: Option<&Offset>, now: Instant) -> Option<StoredPlace> {
-        let asked = !self.pending.is_empty() || self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < TAKEN_UP);
-        let offset = offset.filter(|offset| !asked && !offset.reads_rows())?;
+    fn place(&self, offset: Option<&Offset>) -> Option<StoredPlace> {
+        let offset = offset.filter(|offset| self.rows.open().next().is_none() && !offset.reads_rows())?;
         StoredPlace::new(offset.file.as_deref()?, offset.pos?)
     }
 
-    /// Asks for the existing rows of these tables, at the next look at which the connector works.
-    pub fn request_rows(&mut self, tables: impl IntoIterator<Item = TableId>) {
-        self.pending.extend(tables);
-    }
     /// What people may see of it, as of the last look.
     pub fn shown(&self) -> Option<&Shown> {
         self.shown.as_ref()
@@ -480,31 +482,71 @@ impl Connector {
         self.connect.put(name, settings).await.map_err(|cause| Error::new(cause.kind(), scrub(&cause.chain(), settings)))
     }
 
-    async fn ask_for_rows(&mut self, now: Instant) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
+    /// Makes the topics before a connector looks for them, which else hears nothing of the first signal, and keeps in its settings what is added.
+    async fn mark_added(&mut self, settings: &mut Config, tables: &BTreeSet<TableId>, added: &[TableId], now: Instant) -> Result<()> {
+        let notifications = self.config.notification_topic();
+        let mut end = 0;
+        if self.config.gtids {
+            self.signals.make(&[self.config.signal_topic(), notifications.clone()]).await?;
+            if !added.is_empty() {
+                end = self.signals.end(&notifications).await?;
+            }
         }
-        if !self.config.gtids {
-            // Without GTIDs an incremental snapshot needs a table of signals in MySQL, which is not ours to make.
-            return Ok(());
-        }
-        let value = snapshot_signal(&self.pending);
-        self.signals.send(&self.config.signal_topic(), &self.config.topic_prefix, &value).await?;
-        self.pending.clear();
-        self.asked = Some(now);
+        let mark = self.rows.add(settings, tables, added, end, now);
+        settings.insert(rows::ADDED.to_owned(), mark);
         Ok(())
+    }
+
+    async fn hear_of_rows(&mut self, now: Instant) -> Result<()> {
+        if !self.config.gtids || self.rows.open().next().is_none() {
+            return Ok(());
+        }
+        let topic = self.config.notification_topic();
+        let heard = self.signals.heard(&topic).await?;
+        let end = match heard.last() {
+            Some((offset, _)) => offset + 1,
+            None => self.signals.end(&topic).await?,
+        };
+        self.rows.hear(heard.iter().filter_map(|(offset, text)| Told::read(*offset, text)), end, now);
+        Ok(())
+    }
+
+    async fn ask_for_rows(&mut self, offset: Option<&Offset>, now: Instant) -> Result<()> {
+        let due = self.rows.due(offset.is_some_and(Offset::reads_rows), now);
+        // Without GTIDs an incremental snapshot needs a table of signals in MySQL, which is not ours to make.
+        if due.is_empty() || !self.config.gtids {
+            return Ok(());
+        }
+        self.signals.send(&self.config.signal_topic(), &self.config.topic_prefix, &snapshot_signal(&due)).await?;
+        self.rows.asked(&due, now);
+        Ok(())
+    }
+
+    /// Of which tables the existing rows do not come, and what to do.
+    fn unread(&self) -> Vec<String> {
+        if !self.config.gtids {
+            let names: Vec<String> = self.rows.open().map(|table| format!("`{table}`")).collect();
+            let lacks = "are not read by the connector: without GTIDs it needs a signal table. Turn GTIDs on, or copy the rows with Plumbline";
+            return if names.is_empty() { Vec::new() } else { vec![format!("the existing rows of {} {lacks}", names.join(", "))] };
+        }
+        let why = |(table, why): (&TableId, Why)| {
+            let why = match why {
+                Why::NoKey => "the table has no primary key, in whose order they would be read. Give it one, or copy the rows with Plumbline",
+                Why::Aborted => "somebody ended the reading. Take the table out and in again, or copy the rows with Plumbline",
+                Why::Failed => "it failed; its log says why. Take the table out and in again, or copy the rows with Plumbline",
+            };
+            format!("the existing rows of `{table}` are not read by the connector: {why}")
+        };
+        self.rows.not_read().map(why).collect()
     }
 
     fn health(&self, decision: Decision, shown: &Shown) -> Health {
         let secrets = self.config.settings(&BTreeSet::new());
         let mut messages: Vec<String> = decision.messages.iter().chain(&decision.trace).map(|line| scrub(line, &secrets)).collect();
         let mut state = decision.health;
-        if !self.pending.is_empty() && decision.healthy && !self.config.gtids {
-            let names: Vec<String> = self.pending.iter().map(|table| format!("`{table}`")).collect();
-            messages.push(format!(
-                "the existing rows of {} are not read by the connector: without GTIDs it needs a signal table. Turn GTIDs on, or copy the rows with Plumbline",
-                names.join(", ")
-            ));
+        let unread = self.unread();
+        if !unread.is_empty() && decision.healthy {
+            messages.extend(unread);
             state = HealthState::Warning;
         }
         if !shown.weak.is_empty() {

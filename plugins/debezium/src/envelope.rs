@@ -10,6 +10,7 @@ use plumbline_sdk::{Coordinate, Gtid, Op, TableId, TxnId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json;
 use crate::shape::Shape;
 
 /// Records larger than this are not read, unless the settings say otherwise.
@@ -79,10 +80,10 @@ pub enum Control {
 pub struct Change<'a> {
     /// What happened.
     pub op: Op,
-    /// The row before: update and delete.
-    pub before: Option<&'a RawValue>,
+    /// The row before, as JSON: update and delete.
+    pub before: Option<&'a str>,
     /// The row after: insert, update, read.
-    pub after: Option<&'a RawValue>,
+    pub after: Option<&'a str>,
     /// Where it comes from.
     pub source: Source<'a>,
     /// Which half of a key change it is.
@@ -255,17 +256,20 @@ impl Decoder {
         }
         let text = as_text(value)?;
         if let Some((payload, shape)) = self.after_remembered(text)
-            && let Ok(envelope) = serde_json::from_str::<Envelope<'a>>(payload)
+            && let Some(envelope) = Envelope::of_change(payload).or_else(|| serde_json::from_str::<Envelope<'a>>(payload).ok())
         {
             return envelope.decode(key, half, shape);
+        }
+        if let Some(envelope) = Envelope::of_change(text) {
+            return envelope.decode(key, half, None);
         }
         let envelope: Envelope<'a> = parse(text)?;
         let (Some(schema), Some(payload), None) = (envelope.schema, envelope.payload, &envelope.op) else {
             return if envelope.is_empty_payload() { Ok(Decoded::Control(Control::Tombstone)) } else { envelope.decode(key, half, None) };
         };
         let shape = Shape::of_envelope(schema.get()).map(Arc::new);
-        self.remember(text, schema.get(), payload.get(), shape.clone());
-        parse::<Envelope<'a>>(payload.get())?.decode(key, half, shape)
+        self.remember(text, schema.get(), payload, shape.clone());
+        parse::<Envelope<'a>>(payload)?.decode(key, half, shape)
     }
 
     /// The payload of a record that begins as the last one did.
@@ -334,23 +338,23 @@ fn reason_of(cause: &serde_json::Error) -> Reason {
 }
 
 /// The fields of everything that Debezium writes, and of what Connect wraps it in.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Envelope<'a> {
     #[serde(borrow)]
     op: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    before: Option<&'a RawValue>,
-    #[serde(borrow)]
-    after: Option<&'a RawValue>,
-    #[serde(borrow)]
-    source: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "written")]
+    before: Option<&'a str>,
+    #[serde(borrow, default, deserialize_with = "written")]
+    after: Option<&'a str>,
+    #[serde(borrow, default, deserialize_with = "written")]
+    source: Option<&'a str>,
     #[serde(borrow)]
     ts_ms: Option<&'a RawValue>,
     // Connect's wrapping.
     #[serde(borrow)]
     schema: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
-    payload: Option<&'a RawValue>,
+    payload: Option<&'a str>,
     // Control records.
     #[serde(borrow)]
     ddl: Option<&'a RawValue>,
@@ -376,8 +380,13 @@ struct Envelope<'a> {
 }
 
 /// A field that is there, although it may be null.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(|raw| Some(raw.get()))
+}
+
+/// A field as it is written; None: null.
+fn written<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
+    Option::<&RawValue>::deserialize(deserializer).map(|raw| raw.map(RawValue::get))
 }
 
 /// The fields of keys that tell control records apart.
@@ -391,7 +400,7 @@ struct Key<'a> {
     payload: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct WireSource<'a> {
     #[serde(borrow)]
     connector: Option<Cow<'a, str>>,
@@ -408,14 +417,40 @@ struct WireSource<'a> {
     row: Option<i64>,
     ts_us: Option<i64>,
     ts_ms: Option<i64>,
-    #[serde(borrow)]
-    snapshot: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "written")]
+    snapshot: Option<&'a str>,
 }
 
 impl<'a> Envelope<'a> {
+    /// A change as Connect writes it; None: something else, or in another form.
+    fn of_change(text: &'a str) -> Option<Self> {
+        let mut envelope = Self::default();
+        let mut seen = 0_u8;
+        json::members(text, |name, value| {
+            let (bit, field) = match name {
+                "before" => (1, Some(&mut envelope.before)),
+                "after" => (2, Some(&mut envelope.after)),
+                "source" => (4, Some(&mut envelope.source)),
+                "op" => {
+                    envelope.op = Some(Cow::Borrowed(json::plain(value)?));
+                    (8, None)
+                }
+                "ts_ms" | "ts_us" | "ts_ns" | "transaction" => return Some(()),
+                _ => return None,
+            };
+            if let Some(field) = field {
+                *field = Some(value).filter(|value| *value != "null");
+            }
+            let again = seen & bit != 0;
+            seen |= bit;
+            (!again).then_some(())
+        })?;
+        envelope.op.is_some().then_some(envelope)
+    }
+
     /// A null that Connect wrapped.
     fn is_empty_payload(&self) -> bool {
-        self.op.is_none() && self.source.is_none() && self.payload.is_some_and(|payload| payload.get() == "null")
+        self.op.is_none() && self.source.is_none() && self.payload == Some("null")
     }
 
     fn decode(self, key: Option<&[u8]>, half: Half, shape: Option<Arc<Shape>>) -> Result<Decoded<'a>, Reason> {
@@ -432,7 +467,7 @@ impl<'a> Envelope<'a> {
         if op == Op::Truncate {
             return Ok(Decoded::Truncate(source));
         }
-        let image = |image: Option<&'a RawValue>, name_of: &'static str| image.map(Some).ok_or(Reason::NoImage { op: name, image: name_of });
+        let image = |image: Option<&'a str>, name_of: &'static str| image.map(Some).ok_or(Reason::NoImage { op: name, image: name_of });
         let before = if matches!(op, Op::Update | Op::Delete) { image(self.before, "before")? } else { None };
         let after = if op == Op::Delete { None } else { image(self.after, "after")? };
         let change = Change { op, before, after, source, half, shape };
@@ -483,8 +518,52 @@ impl Key<'_> {
     }
 }
 
-fn source(raw: &RawValue) -> Result<Source<'_>, Reason> {
-    let wire: WireSource<'_> = parse(raw.get())?;
+impl<'a> WireSource<'a> {
+    /// A source as Connect writes it; None: in another form.
+    fn read(text: &'a str) -> Option<Self> {
+        let mut wire = Self::default();
+        let mut seen = 0_u16;
+        json::members(text, |name, value| {
+            let bit = match name {
+                "connector" => wire.text(value, 0, |wire| &mut wire.connector)?,
+                "db" => wire.text(value, 1, |wire| &mut wire.db)?,
+                "table" => wire.text(value, 2, |wire| &mut wire.table)?,
+                "gtid" => wire.text(value, 3, |wire| &mut wire.gtid)?,
+                "file" => wire.text(value, 4, |wire| &mut wire.file)?,
+                "server_id" => wire.number(value, 5, |wire| &mut wire.server_id)?,
+                "pos" => wire.number(value, 6, |wire| &mut wire.pos)?,
+                "row" => wire.number(value, 7, |wire| &mut wire.row)?,
+                "ts_us" => wire.number(value, 8, |wire| &mut wire.ts_us)?,
+                "ts_ms" => wire.number(value, 9, |wire| &mut wire.ts_ms)?,
+                "snapshot" => {
+                    wire.snapshot = Some(value).filter(|value| *value != "null");
+                    1 << 10
+                }
+                _ => return Some(()),
+            };
+            let again = seen & bit != 0;
+            seen |= bit;
+            (!again).then_some(())
+        })?;
+        Some(wire)
+    }
+
+    fn text(&mut self, value: &'a str, number: u16, field: impl Fn(&mut Self) -> &mut Option<Cow<'a, str>>) -> Option<u16> {
+        *field(self) = if value == "null" { None } else { Some(Cow::Borrowed(json::plain(value)?)) };
+        Some(1 << number)
+    }
+
+    fn number(&mut self, value: &str, number: u16, field: impl Fn(&mut Self) -> &mut Option<i64>) -> Option<u16> {
+        *field(self) = if value == "null" { None } else { Some(value.parse().ok()?) };
+        Some(1 << number)
+    }
+}
+
+fn source(text: &str) -> Result<Source<'_>, Reason> {
+    let wire = match WireSource::read(text) {
+        Some(wire) => wire,
+        None => parse(text)?,
+    };
     if let Some(connector) = wire.connector.as_deref().filter(|name| !matches!(*name, "mysql" | "mariadb")) {
         return Err(Reason::Connector(connector.chars().filter(|letter| letter.is_ascii_graphic()).take(32).collect()));
     }
@@ -501,7 +580,7 @@ fn source(raw: &RawValue) -> Result<Source<'_>, Reason> {
         file,
         row: natural(wire.row),
         commit_micros: micros.max(0),
-        incremental: wire.snapshot.is_some_and(|snapshot| snapshot.get() == "\"incremental\""),
+        incremental: wire.snapshot == Some("\"incremental\""),
     })
 }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use plumbline_sdk::position::{PartitionAt, Partitions, RecordId};
 use plumbline_sdk::{Batch, ChangeEvent, Coordinate, Event, Op, Position, Row, TableId, TableSchema, TransactionMark, TxnId};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::cells::{Cells, Misfit, Plan, Settings};
 use crate::envelope::{Change, Decoded, Decoder, Half, Reason, Source};
@@ -385,7 +384,7 @@ impl Assembler {
     fn images(&mut self, topic: &str, change: &Change<'_>) -> Result<Images, Misfit> {
         let Some(planned) = self.topics.get(topic).and_then(|topic| topic.planned.as_ref()) else { return Err(Misfit::NoObject) };
         let mut more_columns = false;
-        let mut read = |image: Option<&RawValue>| -> Result<Option<Row>, Misfit> {
+        let mut read = |image: Option<&str>| -> Result<Option<Row>, Misfit> {
             let Some(image) = image else { return Ok(None) };
             let read = planned.plan.row(&mut self.cells, image)?;
             more_columns |= read.more_columns;
@@ -419,7 +418,7 @@ enum Taken {
 
 /// A hash of a change's rows.
 fn content(change: &Change<'_>) -> u64 {
-    let hash = |image: Option<&RawValue>| image.map_or(0, |image| xxhash_rust::xxh3::xxh3_64(image.get().as_bytes()));
+    let hash = |image: Option<&str>| image.map_or(0, |image| xxhash_rust::xxh3::xxh3_64(image.as_bytes()));
     hash(change.before).rotate_left(1) ^ hash(change.after)
 }
 

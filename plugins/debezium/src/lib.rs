@@ -1,7 +1,7 @@
 //! Pipelines with Debezium: the connector's care over Kafka Connect, its topics as a source of changes.
 //!
 //! Pure, without async, clock and network: [`envelope`] (what a record says), [`cells`] (its rows as values),
-//! [`newest`] (which records came before), [`connector::decide`] (what a connector needs).
+//! `json` (its text, walked in one pass), [`newest`] (which records came before), [`connector::decide`] (what a connector needs).
 #![warn(missing_docs)]
 
 pub mod cells;
@@ -9,6 +9,7 @@ pub mod connect;
 pub mod connector;
 pub mod envelope;
 pub mod ingest;
+mod json;
 pub mod kafka;
 pub mod newest;
 mod shape;

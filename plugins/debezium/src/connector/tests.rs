@@ -201,15 +201,27 @@ fn wrong_settings_are_named() {
     }
 }
 
-/// Signals that are kept.
+/// Signals that are kept, and a connector that tells of a start and of nothing else.
 #[derive(Default, Clone)]
 struct Kept(Arc<Mutex<Vec<String>>>);
 
+/// What a task tells when it starts without a snapshot.
+const STARTED: &[u8] = br#"{"aggregate_type":"Initial Snapshot","type":"SKIPPED","additional_data":{}}"#;
+
 #[async_trait]
 impl Signals for Kept {
+    async fn make(&mut self, _: &[String]) -> Result<()> {
+        Ok(())
+    }
     async fn send(&mut self, topic: &str, key: &str, value: &str) -> Result<()> {
         self.0.lock().expect("a lock").push(format!("{topic} {key} {value}"));
         Ok(())
+    }
+    async fn end(&mut self, _: &str) -> Result<u64> {
+        Ok(0)
+    }
+    async fn heard(&mut self, _: &str) -> Result<Vec<(u64, Vec<u8>)>> {
+        Ok(vec![(0, STARTED.to_vec())])
     }
 }
 
@@ -334,6 +346,8 @@ async fn a_connector_is_created_widened_and_healed() {
     care.care(&tables(&["a", "b"]), now, true).await.expect("once");
     let sent = signals.0.lock().expect("a lock").clone();
     assert!(matches!(&sent[..], [one] if one.starts_with("plumbline.plumbline-signals plumbline ") && one.contains("inv.b")), "{sent:?}");
+    care.care(&tables(&["a", "b"]), now + rows::TAKEN_UP, true).await.expect("asked again");
+    assert_eq!(signals.0.lock().expect("a lock").len(), 2, "nothing was heard of the rows");
     fake.lock().expect("a lock").failed = Some("boom with sesame".into());
     let health = care.care(&tables(&["a", "b"]), now, true).await.expect("restarted");
     assert_eq!((health.state, fake.lock().expect("a lock").restarts), (HealthState::Down, 1));

@@ -16,8 +16,10 @@ elseif kind ~= 'hash' then
   return {'damaged', line}
 end
 local at = redis.call('HMGET', line, 'format', 'store', 'epoch')
-if at[1] ~= ARGV[1] then return {'format', at[1] or '?'} end
+if at[1] ~= ARGV[1] and at[1] ~= '1' then return {'format', at[1] or '?'} end
 if ARGV[2] ~= '' and at[2] ~= ARGV[2] then return {'other', at[2] or '?'} end
+-- The first version's entries are read as they are; it could not read ours.
+if at[1] == '1' then redis.call('HSET', line, 'format', ARGV[1]) end
 if ARGV[5] == '' then
   redis.call('HINCRBY', line, 'epoch', 1)
   redis.call('HSET', line, 'owner', ARGV[4])

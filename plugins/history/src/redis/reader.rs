@@ -15,7 +15,7 @@ use super::connect::Server;
 use super::keys::{Keys, table_name, table_of};
 use super::record;
 use super::script::Call;
-use super::store::FORMAT;
+use super::store::{FORMAT, OLDEST};
 use super::write::date;
 
 /// Opens at the first question; may be asked before the history was ever written.
@@ -58,7 +58,7 @@ impl Reader {
         };
         match format {
             None => Ok(None),
-            Some(FORMAT) => Ok(Some((changes.unwrap_or(0), answer))),
+            Some(OLDEST..=FORMAT) => Ok(Some((changes.unwrap_or(0), answer))),
             Some(format) => Err(Error::config(format!(
                 "the history `{}` in Redis at `{}` was written by another version (format {format}, this one knows {FORMAT})",
                 self.keys.line(),
@@ -69,6 +69,24 @@ impl Reader {
 
     fn unreadable(&self, what: &str) -> Error {
         Error::fatal(format!("{what} in the history of Redis at `{}` cannot be read: was it changed by another program?", self.server.name()))
+    }
+
+    /// Adds the changes below `below` of these entries, and gives the number by which the last entry is called; None: nothing older is shown. The stream is
+    /// trimmed in whole blocks: what is left over of the last one is not shown.
+    fn take(&self, entries: &Entries, changes: u64, below: u64, events: &mut Vec<StoredEvent>) -> Result<Option<u64>> {
+        let oldest = changes.saturating_sub(self.config.keep_events);
+        let mut last = None;
+        for (id, fields) in entries {
+            let id: u64 = id.split('-').next().and_then(|id| id.parse().ok()).ok_or_else(|| self.unreadable("the number of an event"))?;
+            if id <= oldest {
+                return Ok(None);
+            }
+            let (Some(field), Some(bytes)) = (fields.first(), fields.get(1)) else { return Err(self.unreadable("an event")) };
+            let block = record::unpack_entry(id, field, bytes).ok_or_else(|| self.unreadable("an event"))?;
+            events.extend(block.into_iter().filter(|event| event.id > oldest && event.id < below));
+            last = Some(id);
+        }
+        Ok(last)
     }
 
     /// The numbers of the newest findings that are open, or resolved.
@@ -99,8 +117,13 @@ impl Reader {
     }
 }
 
-/// Findings that are fetched at once.
+/// Findings, and entries of changes, that are fetched at once.
 const PAGE: usize = 1000;
+/// Entries of changes that are fetched first: each may hold many.
+const FIRST_ENTRIES: usize = 8;
+
+/// Entries of the stream of changes.
+type Entries = Vec<(String, Vec<Vec<u8>>)>;
 
 #[async_trait]
 impl HistoryReader for Reader {
@@ -108,24 +131,37 @@ impl HistoryReader for Reader {
         if limit == 0 || before.is_some_and(|before| before <= 1) {
             return Ok(Vec::new());
         }
-        let newest = before.map_or_else(|| "+".to_owned(), |before| (before - 1).to_string());
-        let answer: Option<(u64, Vec<(String, Vec<Vec<u8>>)>)> = self
-            .ask(|pipe| {
-                pipe.cmd("XREVRANGE").arg(self.keys.events()).arg(newest).arg("-").arg("COUNT").arg(limit);
-            })
-            .await?;
-        let Some((changes, entries)) = answer else { return Ok(Vec::new()) };
-        // The stream is trimmed in whole blocks: what is left over of the last one is not shown.
-        let oldest = changes.saturating_sub(self.config.keep_events);
-        let mut events = Vec::with_capacity(entries.len());
-        for (id, fields) in entries {
-            let id: u64 = id.split('-').next().and_then(|id| id.parse().ok()).ok_or_else(|| self.unreadable("the number of an event"))?;
-            if id <= oldest {
+        let mut events: Vec<StoredEvent> = Vec::new();
+        // The entry that holds the change before `before` ends at it or after it; all that come before that entry end before it.
+        let mut below = before;
+        if let Some(before) = before {
+            let first = (before - 1).to_string();
+            let answer: Option<(u64, Entries)> = self
+                .ask(|pipe| {
+                    pipe.cmd("XRANGE").arg(self.keys.events()).arg(first).arg("+").arg("COUNT").arg(1);
+                })
+                .await?;
+            let Some((changes, entries)) = answer else { return Ok(Vec::new()) };
+            self.take(&entries, changes, before, &mut events)?;
+        }
+        let mut count = FIRST_ENTRIES;
+        while events.len() < limit as usize {
+            let newest = below.map_or_else(|| "+".to_owned(), |below| below.saturating_sub(2).to_string());
+            let answer: Option<(u64, Entries)> = self
+                .ask(|pipe| {
+                    pipe.cmd("XREVRANGE").arg(self.keys.events()).arg(newest).arg("-").arg("COUNT").arg(count);
+                })
+                .await?;
+            let Some((changes, entries)) = answer else { break };
+            let last = self.take(&entries, changes, before.unwrap_or(u64::MAX), &mut events)?;
+            if last.is_none() || entries.len() < count {
                 break;
             }
-            let packed = fields.get(1).ok_or_else(|| self.unreadable("an event"))?;
-            events.push(record::unpack(id, packed).ok_or_else(|| self.unreadable("an event"))?);
+            // One above the entry that was read last: nothing ends there twice.
+            below = last.map(|last| last + 1);
+            count = (count * 8).min(PAGE);
         }
+        events.truncate(limit as usize);
         Ok(events)
     }
 

@@ -14,8 +14,53 @@ const HEAD: usize = 3;
 /// Commit time, ordinal, trace, key hash, length of the transaction's name.
 const FIXED: usize = HEAD + 8 + 8 + 16 + 8 + 2;
 
-/// A change, packed: about a hundred bytes. Its number is the id of its entry.
-pub(super) fn pack(event: &KeptEvent, table: &str, out: &mut Vec<u8>) {
+/// Changes that share an entry of the stream: an entry costs Redis as much as the changes in it.
+pub(super) const BLOCK: usize = 100;
+/// The field of an entry that is a block.
+pub(super) const BLOCK_FIELD: &[u8] = b"b";
+
+/// Changes of consecutive numbers, each with its length before it. The number of the last is the id of the entry.
+#[derive(Default)]
+pub(super) struct Block {
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    pub(super) fn add(&mut self, event: &KeptEvent, table: &str) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        pack(event, table, &mut self.bytes);
+        let length = u32::try_from(self.bytes.len() - at - 4).unwrap_or(u32::MAX);
+        self.bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+/// The changes of an entry, the newest first; None: it is none of ours. The first version wrote each change into an entry of its own.
+pub(super) fn unpack_entry(id: u64, field: &[u8], bytes: &[u8]) -> Option<Vec<StoredEvent>> {
+    if field != BLOCK_FIELD {
+        return Some(vec![unpack(id, bytes)?]);
+    }
+    let mut packed = Vec::with_capacity(BLOCK);
+    let mut rest = bytes;
+    while let Some((length, more)) = rest.split_first_chunk::<4>() {
+        let (event, more) = more.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        packed.push(event);
+        rest = more;
+    }
+    if !rest.is_empty() || packed.is_empty() {
+        return None;
+    }
+    packed.iter().rev().zip(0..).map(|(event, before)| unpack(id.checked_sub(before)?, event)).collect()
+}
+
+/// A change, packed: about a hundred bytes.
+fn pack(event: &KeptEvent, table: &str, out: &mut Vec<u8>) {
     let hash = u64::from_str_radix(&event.key_hash, 16).ok();
     let txn = &event.txn.as_bytes()[..event.txn.len().min(usize::from(u16::MAX))];
     out.extend_from_slice(&[FORMAT, event.op.index() as u8, u8::from(hash.is_some())]);
@@ -29,7 +74,7 @@ pub(super) fn pack(event: &KeptEvent, table: &str, out: &mut Vec<u8>) {
 }
 
 /// The change that [`pack`] wrote; None: it is not one.
-pub(super) fn unpack(id: u64, bytes: &[u8]) -> Option<StoredEvent> {
+fn unpack(id: u64, bytes: &[u8]) -> Option<StoredEvent> {
     let fixed = bytes.get(..FIXED)?;
     let number = |at: usize| Some(u64::from_be_bytes(fixed.get(at..at + 8)?.try_into().ok()?));
     let (FORMAT, op, hashed) = (fixed[0], Op::ALL.get(usize::from(fixed[1])).copied()?, fixed[2] == 1) else { return None };
@@ -96,6 +141,22 @@ mod tests {
             assert_eq!((back.id, &*back.table, back.operation, back.commit_micros, back.ordinal), (7, "shop.é t", Op::Delete, -5, u64::MAX));
             assert_eq!((&*back.position, &*back.trace_id, &*back.key_hash), (&*event.txn, &*"ab".repeat(16), hash));
         }
+    }
+
+    #[test]
+    fn a_block_gives_back_its_changes_newest_first_and_nothing_where_it_is_cut() {
+        let mut block = Block::default();
+        for txn in ["a:1", "a:2", "a:30"] {
+            block.add(&event("", txn), &crate::redis::keys::table_name(&TableId::new("shop", "t")));
+        }
+        let back = unpack_entry(9, BLOCK_FIELD, block.bytes()).expect("unpacked");
+        assert_eq!(back.iter().map(|event| (event.id, event.position.as_str())).collect::<Vec<_>>(), [(9, "a:30"), (8, "a:2"), (7, "a:1")]);
+        assert!(unpack_entry(1, BLOCK_FIELD, block.bytes()).is_none(), "no number is below zero");
+        let whole = |length: usize| unpack_entry(9, BLOCK_FIELD, &block.bytes()[..length]).map(|events| events.len());
+        let ends: Vec<usize> = (0..=block.bytes().len()).filter(|length| whole(*length).is_some()).collect();
+        assert_eq!(ends.len(), 3, "only between two changes: {ends:?}");
+        // As the first version wrote it.
+        assert_eq!(unpack_entry(7, b"e", &packed(&event("", "a:1"))).expect("unpacked")[0].id, 7);
     }
 
     #[test]

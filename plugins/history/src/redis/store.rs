@@ -13,8 +13,10 @@ use super::marker;
 use super::script::Calls;
 use super::write::Belief;
 
-/// The format that this version writes.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this version writes: since 2 changes stand in blocks.
+pub(super) const FORMAT: u32 = 2;
+/// The oldest format that it goes on with.
+pub(super) const OLDEST: u32 = 1;
 
 /// Where a store stands, as it says itself.
 #[derive(Debug, Clone)]

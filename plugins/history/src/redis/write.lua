@@ -198,15 +198,15 @@ if beyond > 0 then
   end
 end
 
--- The newest changes, each under its number since the beginning: Redis itself would refuse one that comes twice.
+-- The newest changes in blocks, each under the number of its last since the beginning: Redis itself would refuse one that comes twice.
 local kept = tonumber(take())
 if kept > 0 then
   local number = tonumber(take())
   if shared then number = tonumber(at[7]) + tonumber(ARGV[8]) - kept + 1 end
-  number = number - p
-  for i = p, p + kept - 1 do
-    call('XADD', events, string.format('%d', number + i), 'e', ARGV[i])
+  for _ = 1, tonumber(take()) do
+    number = number + tonumber(take())
+    call('XADD', events, string.format('%d', number - 1), 'b', take())
   end
-  call('XTRIM', events, 'MAXLEN', '~', keep_events, 'LIMIT', 0)
+  call('XTRIM', events, 'MINID', '~', string.format('%d', math.max(number - tonumber(keep_events), 0)), 'LIMIT', 0)
 end
 return {'applied'}

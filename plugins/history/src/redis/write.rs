@@ -186,19 +186,22 @@ impl Args {
         Ok(())
     }
 
+    /// How many, the number of the first, and blocks: how many each has, and what it is.
     fn events(&mut self, events: &[KeptEvent]) {
         self.arg(events.len());
         let Some(first) = events.first() else { return };
-        self.arg(first.number);
-        let (mut name, mut packed) = (table_name(&first.table), Vec::with_capacity(256));
-        let mut table = &first.table;
-        for event in events {
-            if event.table != *table {
-                (table, name) = (&event.table, table_name(&event.table));
+        self.arg(first.number).arg(events.len().div_ceil(record::BLOCK));
+        let (mut table, mut name) = (&first.table, table_name(&first.table));
+        let mut block = record::Block::default();
+        for chunk in events.chunks(record::BLOCK) {
+            for event in chunk {
+                if event.table != *table {
+                    (table, name) = (&event.table, table_name(&event.table));
+                }
+                block.add(event, &name);
             }
-            packed.clear();
-            record::pack(event, &name, &mut packed);
-            self.bytes(&packed);
+            self.arg(chunk.len()).bytes(block.bytes());
+            block.clear();
         }
     }
 }

@@ -403,7 +403,36 @@ async fn a_large_batch_is_one_write_and_the_stream_stays_trimmed() {
     let events = history.reader().events(u32::MAX, None).await.expect("events");
     assert_eq!((events.len(), events[0].id, events[29_999].id), (30_000, 120_000, 90_001));
     let redis::Value::Int(length) = server.call("XLEN", &["plumbline:{default}:events"]) else { panic!("no length") };
-    assert!(length < 30_200, "{length}");
+    assert!(length < 302, "{length} blocks of a hundred");
+    let mut before = Some(119_950);
+    for _ in 0..40 {
+        let page = history.reader().events(33, before).await.expect("events");
+        let first = before.expect("a number") - 1;
+        assert_eq!(page.iter().map(|event| event.id).collect::<Vec<_>>(), (first - 32..=first).rev().collect::<Vec<_>>());
+        before = Some(first - 32);
+    }
+    assert_eq!(history.reader().events(10, Some(90_003)).await.expect("events").len(), 2);
+    assert_eq!(history.reader().events(3, Some(1_000_000)).await.expect("events")[0].id, 120_000);
+}
+
+#[tokio::test]
+async fn what_the_first_version_wrote_is_read_and_gone_on_with() {
+    let (server, folder, t) = (RedisServer::start(), folder(), table("t"));
+    let settings = || RedisHistoryConfig { keep_events: 100, ..config(server.port, &folder) };
+    let mut history = history_of(settings());
+    history.write(&batch(1, vec![vec![change(&t, Op::Insert, 1)]])).await.expect("written");
+    history.close().await.expect("closed");
+    // The first version named each change by its own entry, whose field was `e`.
+    let events = "plumbline:{default}:events";
+    let text = "local e = redis.call('XRANGE', KEYS[1], '-', '+')[1]; redis.call('DEL', KEYS[1]); return redis.call('XADD', KEYS[1], e[1], 'e', string.sub(e[2][2], 5))";
+    server.call("EVAL", &[text, "1", events]);
+    server.call("HSET", &["plumbline:{default}:line", "format", "1"]);
+    let mut history = history_of(settings());
+    assert_eq!(history.reader().events(9, None).await.expect("events")[0].id, 1);
+    history.write(&batch(2, vec![vec![change(&t, Op::Insert, 2)]])).await.expect("written");
+    let events = history.reader().events(9, None).await.expect("events");
+    assert_eq!(events.iter().map(|event| (event.id, event.operation)).collect::<Vec<_>>(), [(2, Op::Insert), (1, Op::Insert)]);
+    assert_eq!(server.call("HGET", &["plumbline:{default}:line", "format"]), redis::Value::BulkString(b"2".to_vec()));
 }
 
 #[tokio::test]
