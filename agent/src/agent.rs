@@ -70,7 +70,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
     let outside = [("kafka", config.has_kafka()), ("connect", config.has_kafka() && !config.connect.url.is_empty())];
     for (component, _) in outside.into_iter().filter(|(_, used)| *used) {
-        set_health(&shared, component, HealthState::Down, vec!["it has not answered yet".into()]);
+        set_health(&shared, component, HealthState::Down, vec![crate::api::NOT_YET.into()]);
     }
     if !history_warnings.is_empty() {
         set_health(&shared, "history-setup", HealthState::Warning, history_warnings);
@@ -154,6 +154,8 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     let readers = timed(builtin::readers(&config)?, Arc::clone(&metrics));
     if let Some(look) = source.kafka {
         metrics.watch_kafka(look);
+        let naming = config.clone();
+        let _ = shared.topic.set(Box::new(move |table| builtin::topic(&naming, table)));
     }
     metrics.watch_queue("news", &news_in);
     metrics.watch_queue("orders", &orders_in);

@@ -265,6 +265,8 @@ pub struct State {
     pub applied: Option<Position>,
     /// The newest change.
     pub last: Option<LastEvent>,
+    /// When it was received by this agent.
+    pub last_micros: Option<i64>,
     /// When the last batch of the stream came, microseconds since the epoch.
     pub received_micros: Option<i64>,
     /// Commit time of the newest transaction that every sink has.
@@ -355,6 +357,7 @@ impl State {
         let newest = self.tables.values().filter_map(|table| table.last.as_ref()).max_by_key(|last| last.commit_micros);
         if newest.map(|last| last.commit_micros) > self.last.as_ref().map(|last| last.commit_micros) {
             self.last = newest.cloned();
+            self.last_micros = None;
         }
     }
 
@@ -381,6 +384,7 @@ impl State {
                 fresh += 1;
                 count_change(&mut self.tables, change, mark, !self.in_group, self.applies.then_some(now_micros));
                 self.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros: mark.commit_micros });
+                self.last_micros = Some(now_micros);
             }
             if !self.in_group {
                 self.duplicates += all - fresh;
