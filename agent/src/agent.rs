@@ -25,6 +25,7 @@ use crate::shared::{Shared, SharedParts};
 use crate::state::State;
 use crate::telemetry::ChangeTraces;
 use crate::timed::timed;
+use crate::unread::watch_unread;
 use crate::validation::Options;
 use crate::validation::follow::Follower;
 
@@ -162,6 +163,7 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     metrics.watch_queue("checks", &checks_in);
     tokio::spawn(show_preflight(config.clone(), news_in.clone()));
     tokio::spawn(tick(Arc::clone(&shared), stop.clone()));
+    tokio::spawn(watch_unread(Arc::clone(&shared), Arc::clone(&metrics), builtin::knows_place(&config), stop.clone()));
     let probed = builtin::readers(&config)?;
     let probe = Probe { shared: Arc::clone(&shared), metrics: Arc::clone(&metrics), source: builtin::log_probe(&config)?, target: Box::new(move || Ok(probed()?.1)), stop: stop.clone() };
     tokio::spawn(probe.run());

@@ -236,6 +236,11 @@ fn unproved(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
 }
 
 fn late(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
+    let unread: Vec<_> = tables.iter().filter(|(_, table)| table.unread && table.status() == SyncStatus::Lagging).collect();
+    if let Some(oldest) = unread.iter().filter_map(|(_, table)| table.verified.as_ref()).map(|verified| verified.micros).min() {
+        let which = if let [(id, _)] = unread.as_slice() { format!("{} is", id.table) } else { format!("{} of {} are", grouped(unread.len() as u64), plural(tables.len(), "table")) };
+        all.push(sentence("busy", format!("{which} behind: what changed meanwhile is still to be looked at; last proof {}.", of_day(oldest))));
+    }
     let worst = tables.iter().filter_map(|(id, table)| Some((id, table.pending_since?))).min_by_key(|(_, since)| *since);
     if let Some((id, since)) = worst
         && (now - since) as f64 / 1e6 > LATE
@@ -305,7 +310,7 @@ pub fn blockers(state: &Picture, connector: Option<&ConnectorView>, streaming: b
             SyncStatus::Copying => block("copying", format!("{} is still being copied", id.table), name()),
             SyncStatus::Unverified => block("unverified", format!("{} cannot be judged in full", id.table), name()),
             SyncStatus::Unknown => block("not_verified", format!("{} was not compared yet", id.table), name()),
-            SyncStatus::Lagging => block("lagging", format!("{} has changes that are not applied yet", id.table), name()),
+            SyncStatus::Lagging => block("lagging", format!("{} has changes that are not {} yet", id.table, if table.unread { "looked at" } else { "applied" }), name()),
             SyncStatus::InSync => {}
         }
     }
@@ -411,6 +416,10 @@ mod tests {
         let mut late = proved("orders");
         (late.1.late, late.1.pending, late.1.pending_since) = (true, 3, Some(NOW - 41_000_000));
         check(&picture([late, proved("users")]), "warn", &["orders is 41 s behind; nothing differs"]);
+
+        let mut unread = proved("orders");
+        unread.1.unread = true;
+        check(&picture([unread, proved("users")]), "busy", &["orders is behind: what changed meanwhile is still to be looked at; last proof"]);
 
         let mut copying = proved("orders");
         copying.1.copy = Some(CopyMark { table: copying.0.clone(), rows_done: 63, rows_expected: 100, next: None, done: false, snapshot: None, restart: false });
