@@ -247,12 +247,14 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         stop: stop.clone(),
     });
     tokio::spawn(checker.run());
-    if applier.is_some() {
+    let sink = builtin::other_sink(&config)?;
+    if applier.is_some() || sink.is_some() {
         let follower = Follower {
             shared: Arc::clone(&shared),
             occurrences: Arc::clone(&occurrences),
             readers,
             validator: builtin::validator()?,
+            sink,
             news: news_in,
             line: orders_in,
             stop: stop.clone(),
