@@ -25,6 +25,7 @@ use crate::shared::{Shared, SharedParts};
 use crate::state::State;
 use crate::telemetry::ChangeTraces;
 use crate::timed::timed;
+use crate::unread::watch_unread;
 use crate::validation::Options;
 use crate::validation::follow::Follower;
 
@@ -70,7 +71,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
     let outside = [("kafka", config.has_kafka()), ("connect", config.has_kafka() && !config.connect.url.is_empty())];
     for (component, _) in outside.into_iter().filter(|(_, used)| *used) {
-        set_health(&shared, component, HealthState::Down, vec!["it has not answered yet".into()]);
+        set_health(&shared, component, HealthState::Down, vec![crate::api::NOT_YET.into()]);
     }
     if !history_warnings.is_empty() {
         set_health(&shared, "history-setup", HealthState::Warning, history_warnings);
@@ -154,12 +155,15 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
     let readers = timed(builtin::readers(&config)?, Arc::clone(&metrics));
     if let Some(look) = source.kafka {
         metrics.watch_kafka(look);
+        let naming = config.clone();
+        let _ = shared.topic.set(Box::new(move |table| builtin::topic(&naming, table)));
     }
     metrics.watch_queue("news", &news_in);
     metrics.watch_queue("orders", &orders_in);
     metrics.watch_queue("checks", &checks_in);
     tokio::spawn(show_preflight(config.clone(), news_in.clone()));
     tokio::spawn(tick(Arc::clone(&shared), stop.clone()));
+    tokio::spawn(watch_unread(Arc::clone(&shared), Arc::clone(&metrics), builtin::knows_place(&config), stop.clone()));
     let probed = builtin::readers(&config)?;
     let probe = Probe { shared: Arc::clone(&shared), metrics: Arc::clone(&metrics), source: builtin::log_probe(&config)?, target: Box::new(move || Ok(probed()?.1)), stop: stop.clone() };
     tokio::spawn(probe.run());
@@ -243,12 +247,14 @@ async fn start(parts: Parts, history: Box<dyn History>, history_position: Option
         stop: stop.clone(),
     });
     tokio::spawn(checker.run());
-    if applier.is_some() {
+    let sink = builtin::other_sink(&config)?;
+    if applier.is_some() || sink.is_some() {
         let follower = Follower {
             shared: Arc::clone(&shared),
             occurrences: Arc::clone(&occurrences),
             readers,
             validator: builtin::validator()?,
+            sink,
             news: news_in,
             line: orders_in,
             stop: stop.clone(),

@@ -59,6 +59,11 @@ impl Membership {
         }
     }
 
+    /// How often partitions were claimed: what came in between was read by others.
+    pub fn claims(&self) -> u64 {
+        self.group.claims()
+    }
+
     /// Those that live, the oldest first.
     pub fn members(&self) -> Vec<Member> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -101,8 +106,8 @@ pub async fn meet(membership: Arc<Membership>, shared: Arc<Shared>, mut stop: wa
             // The line says it louder, and waits.
             Err(error) => tracing::debug!(error = error.chain(), "the other agents were not met"),
         }
-        if membership.group.claims() != claims {
-            claims = membership.group.claims();
+        if membership.claims() != claims {
+            claims = membership.claims();
             shared.picture().window.begin_again();
         }
         for (table, words) in membership.words(&shared) {

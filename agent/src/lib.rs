@@ -21,5 +21,6 @@ pub mod source_log;
 pub mod state;
 pub mod telemetry;
 pub mod timed;
+mod unread;
 pub mod validation;
 pub mod window;

@@ -225,6 +225,19 @@ impl Occurrences {
         }
     }
 
+    /// A change that somebody else's sink had settled was checked on the target.
+    pub fn settled(&self, mark: &TransactionMark, outcome: Outcome) {
+        self.metrics.verified_events(outcome.as_str(), 1);
+        if outcome == Outcome::Match {
+            self.metrics.visible(clock::now_micros() - mark.commit_micros, None);
+        }
+    }
+
+    /// So many changes could not be checked one by one.
+    pub fn not_settled(&self, changes: u64) {
+        self.metrics.verified_events(Outcome::Unverified.as_str(), changes);
+    }
+
     /// A sink is away.
     pub fn sink_failed(&self, component: &'static str, error: &Error, again_in: Duration) {
         self.metrics.error(component, kind(error));

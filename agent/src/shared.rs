@@ -45,7 +45,12 @@ pub struct Shared {
     pub config: serde_json::Value,
     /// Asks for the records of the stream that were kept aside; empty where the source keeps none.
     pub aside: OnceLock<AsideView>,
+    /// The topic that brings a table's changes; empty where they do not come by Kafka.
+    pub topic: OnceLock<TopicOf>,
 }
+
+/// Names the topic of a table.
+pub type TopicOf = Box<dyn Fn(&TableId) -> String + Send + Sync>;
 
 /// How many records could not be taken since this start, and the newest of them, newest last.
 pub type AsideView = Box<dyn Fn() -> (u64, Vec<KeptAside>) + Send + Sync>;
@@ -127,6 +132,7 @@ impl Shared {
             checks: Mutex::new(Vec::new()),
             config: parts.config,
             aside: OnceLock::new(),
+            topic: OnceLock::new(),
         })
     }
 

@@ -23,6 +23,11 @@ impl LogLook {
         self.files.last().map(|&(log, offset)| Coordinate { log, offset })
     }
 
+    /// Whether `position` includes all that the log had at this look.
+    pub fn is_in(&self, position: &Position) -> bool {
+        caught_up(self, position) || (position.partitions.is_some() || position.server == self.server) && self.end().is_some_and(|end| position.reached(end))
+    }
+
     /// Bytes from `from` to the end, as far as the files are still there; None: `from` is not of this log.
     fn bytes_after(&self, from: Coordinate) -> Option<u64> {
         let end = self.end()?;
@@ -65,6 +70,11 @@ impl SourceLog {
             self.last_active.insert(active, now_micros);
         }
         self.last = Some((look, now_micros));
+    }
+
+    /// The last look; None: there was none.
+    pub fn look(&self) -> Option<&LogLook> {
+        self.last.as_ref().map(|(look, _)| look)
     }
 
     fn fresh(&self, now_micros: i64) -> Option<&LogLook> {

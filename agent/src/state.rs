@@ -161,6 +161,8 @@ pub struct TableState {
     pub waiting_since: Option<i64>,
     /// Whether changes have waited for longer than [`LATE_MICROS`]; what is in flight for a moment is no lag.
     pub late: bool,
+    /// Whether changes of it are known to wait that no sink has yet: then a proof from before says nothing of now. See `unread.rs`.
+    pub unread: bool,
     /// Whether a person stopped checking this table.
     pub paused: bool,
     /// Whether more rows differ than history lists: then `open` is a check's exact number, not history's.
@@ -190,6 +192,7 @@ impl TableState {
             notes: self.notes.clone(),
             representation_only: self.representation_only.clone(),
             gap: self.gap,
+            unread: self.unread,
             last: self.last.as_ref().map(|last| (last.op.index(), last.commit_micros)),
         }
     }
@@ -201,6 +204,7 @@ impl TableState {
         self.notes = said.notes;
         self.representation_only = said.representation_only;
         self.gap = said.gap;
+        self.unread = said.unread;
         let last = said.last.and_then(|(op, commit_micros)| Some(LastEvent { table: id.clone(), op: *Op::ALL.get(op)?, commit_micros }));
         if last.as_ref().map(|last| last.commit_micros) > self.last.as_ref().map(|last| last.commit_micros) {
             self.last = last;
@@ -232,7 +236,7 @@ impl TableState {
             SyncStatus::Unverified
         } else if self.copy.as_ref().is_some_and(|copy| !copy.done) {
             SyncStatus::Copying
-        } else if self.late && self.verified.is_some() {
+        } else if (self.late || self.unread) && self.verified.is_some() {
             SyncStatus::Lagging
         } else if self.could_not_look.is_some() {
             SyncStatus::Unverified
@@ -265,6 +269,8 @@ pub struct State {
     pub applied: Option<Position>,
     /// The newest change.
     pub last: Option<LastEvent>,
+    /// When it was received by this agent.
+    pub last_micros: Option<i64>,
     /// When the last batch of the stream came, microseconds since the epoch.
     pub received_micros: Option<i64>,
     /// Commit time of the newest transaction that every sink has.
@@ -291,6 +297,8 @@ pub struct Said {
     notes: Vec<String>,
     representation_only: BTreeMap<String, u64>,
     gap: bool,
+    #[serde(default)]
+    unread: bool,
     /// The newest change: its operation's number, and when it was committed.
     last: Option<(usize, i64)>,
 }
@@ -334,7 +342,9 @@ impl State {
             state.tables.entry(table).or_default().gone = true;
         }
         for (table, verified) in remembered.verified {
-            state.tables.entry(table).or_default().verified = Some(verified);
+            let table = state.tables.entry(table).or_default();
+            // What changed while this agent was down is still to come.
+            (table.verified, table.unread) = (Some(verified), true);
         }
         state
     }
@@ -355,6 +365,7 @@ impl State {
         let newest = self.tables.values().filter_map(|table| table.last.as_ref()).max_by_key(|last| last.commit_micros);
         if newest.map(|last| last.commit_micros) > self.last.as_ref().map(|last| last.commit_micros) {
             self.last = newest.cloned();
+            self.last_micros = None;
         }
     }
 
@@ -381,6 +392,7 @@ impl State {
                 fresh += 1;
                 count_change(&mut self.tables, change, mark, !self.in_group, self.applies.then_some(now_micros));
                 self.last = Some(LastEvent { table: change.table.id.clone(), op: change.op, commit_micros: mark.commit_micros });
+                self.last_micros = Some(now_micros);
             }
             if !self.in_group {
                 self.duplicates += all - fresh;
@@ -725,7 +737,9 @@ mod tests {
         assert_eq!(table.status(), SyncStatus::InSync);
         table.late = true;
         assert_eq!(table.status(), SyncStatus::Lagging);
-        table.late = false;
+        (table.late, table.unread) = (false, true);
+        assert_eq!(table.status(), SyncStatus::Lagging);
+        table.unread = false;
         table.could_not_look = Some(Unverified { columns: Vec::new(), reason: "no grant".into() });
         assert_eq!(table.status(), SyncStatus::Unverified);
         table.could_not_look = None;

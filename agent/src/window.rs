@@ -93,6 +93,12 @@ impl Window {
         self.batches.front().map_or(self.next, |(number, _, _)| *number)
     }
 
+    /// The batch of this number, if it is still here.
+    pub fn batch(&self, number: u64) -> Option<Arc<Batch>> {
+        let at = usize::try_from(number.checked_sub(self.first())?).ok()?;
+        self.batches.get(at).map(|(_, batch, _)| Arc::clone(batch))
+    }
+
     /// The batches numbered `from` and later; None: some of them were dropped already.
     pub fn since(&self, from: u64) -> Option<Vec<Arc<Batch>>> {
         (from >= self.first())

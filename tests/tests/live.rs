@@ -7,7 +7,10 @@ use plumbline_tests::agent::Agent;
 use plumbline_tests::environment::required;
 use plumbline_tests::janitor::{Kept, folder};
 use plumbline_tests::servers::{Pair, free_port};
+use plumbline_tests::services;
 use serde_json::{Value, json};
+
+use crate::kafka;
 
 /// A headless Chromium by the W3C WebDriver protocol; as much of it as the tests need.
 struct Browser {
@@ -100,6 +103,43 @@ async fn the_page_shows_tables_and_moves_by_itself() {
     agent.post("/api/v1/checks", &json!({"full": true})).await;
     browser.shows(&["1 missing"]).await;
     assert_eq!(browser.run("return window.notReloaded").await, json!(true));
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    browser.close().await;
+    assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_kafka_the_page_says_who_feeds_it_who_reads_what_and_that_a_paused_connector_brings_nothing() {
+    let services = services::shared().await;
+    let pair = Pair::shared("seenfed").await;
+    for name in ["orders", "customers"] {
+        pair.on_source(&[&format!("CREATE TABLE {name} (id INT PRIMARY KEY)"), &format!("INSERT INTO {name} VALUES (1)")]).await;
+        pair.on_target(&[&format!("CREATE TABLE {name} (id INT PRIMARY KEY)"), &format!("INSERT INTO {name} VALUES (1)")]).await;
+    }
+    let mut agent = kafka::agent(&pair, services).await.started().await;
+    agent.in_sync(&["orders", "customers"]).await;
+    let browser = Browser::open(420, 900).await;
+    browser.go(&agent.url("/")).await;
+    let text = browser.shows(&["All 2 tables proved equal", "plumbline-seenfed ✔ running", "task 0 ✔ running", "Records behind"]).await;
+    assert!(!text.contains("not configured") && !text.contains("Read by"), "what is not there is not shown:\n{text}");
+    let wide = browser.run("return document.documentElement.scrollWidth - window.innerWidth").await;
+    assert!(wide.as_i64().is_some_and(|pixels| pixels <= 0), "the page is {wide} pixels too wide");
+
+    // Another agent takes its share: each partition has a reader, by address.
+    let mut other = kafka::agent(&pair, services).await;
+    other.start();
+    let text = browser.shows(&["Read by", &format!("127.0.0.1:{}", other.port), &format!("127.0.0.1:{} (this one)", agent.port)]).await;
+    assert!(text.contains("cares for the connector"), "{text}");
+    other.ready().await;
+    assert_eq!(other.stop().await, Some(0));
+
+    // What was proved before a pause is still true, and no answer to whether one may cut over.
+    assert_eq!(agent.post("/api/v1/connectors/plumbline-seenfed/pause", &Value::Null).await.0, 202);
+    let text = browser.shows(&["is paused: nothing new comes until it is resumed", "Cut over now: no, the connector plumbline-seenfed is paused", "plumbline-seenfed ▲ paused"]).await;
+    assert!(text.find("is paused").zip(text.find("proved equal")).is_some_and(|(paused, proved)| paused < proved), "{text}");
+    assert_eq!(agent.get("/api/v1/cutover").await["blockers"][0]["reason"], "line_stopped");
+    assert_eq!(agent.post("/api/v1/connectors/plumbline-seenfed/resume", &Value::Null).await.0, 202);
+    browser.shows(&["plumbline-seenfed ✔ running", "Cut over now: yes"]).await;
     assert_eq!(browser.errors().await, Vec::<String>::new());
     browser.close().await;
     assert_eq!(agent.stop().await, Some(0));

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use plumbline_tests::agent::{self, Agent};
 use plumbline_tests::servers::Pair;
+use plumbline_tests::services;
 use serde_json::{Value, json};
+
+use crate::kafka;
 
 const SOURCE: [&str; 4] = [
     "CREATE TABLE items (id INT PRIMARY KEY, word VARCHAR(50), price DECIMAL(10,2), at DATETIME(6), data BLOB, n BIGINT UNSIGNED, f DOUBLE)",
@@ -180,5 +183,71 @@ async fn a_row_that_someone_else_changes_on_the_target_is_found_while_we_apply()
     agent.post("/api/v1/checks", &json!({"full": true})).await;
     agent.wait_for("/api/v1/findings?state=open", |answer| answer["total_open"] == 0).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(agent.stop().await, Some(0));
+}
+
+/// Starts the agent and waits until its table differs; what it said of the table until then.
+async fn said_until_it_differs(agent: &mut Agent) -> BTreeSet<String> {
+    agent.start();
+    let mut said = BTreeSet::new();
+    for _ in 0..6000 {
+        let status = agent::table(&agent.get("/api/v1/tables").await, "t").map_or(Value::Null, |table| table["status"].clone());
+        said.extend(status.as_str().map(str::to_owned));
+        if status == "diverged" {
+            return said;
+        }
+        if status == "lagging" {
+            let page = agent.get("/api/v1/page").await;
+            assert!(page["cutover"]["ready"] == json!(false) || page.is_null(), "{page:#}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never differs; said: {said:?}\n{}", agent.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_an_old_proof_is_not_taken_for_a_new_one() {
+    let services = services::shared().await;
+    for by_kafka in [false, true] {
+        let pair = Pair::shared(if by_kafka { "oldproofk" } else { "oldproof" }).await;
+        pair.on_source(&["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)"]).await;
+        pair.on_target(&["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)"]).await;
+        let mut agent = if by_kafka { kafka::agent(&pair, services).await } else { Agent::with(&pair, &[]) }.started().await;
+        agent.in_sync(&["t"]).await;
+        assert_eq!(agent.stop().await, Some(0));
+        pair.on_source(&["INSERT INTO t VALUES (2)"]).await;
+        let said = said_until_it_differs(&mut agent).await;
+        assert!(!said.contains("in_sync") && said.contains("lagging"), "{said:?}");
+        // What nobody changed is in sync as soon as the stream has come to where the source was.
+        pair.on_target(&["INSERT INTO t VALUES (2)"]).await;
+        agent.in_sync(&["t"]).await;
+        assert_eq!(agent.stop().await, Some(0));
+        agent.start();
+        agent.in_sync(&["t"]).await;
+        assert_eq!(agent.stop().await, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_a_table_lags_until_the_target_has_what_the_source_had() {
+    let pair = Pair::shared("oldapply").await;
+    pair.on_source(&["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)"]).await;
+    let mut agent = Agent::new(&pair).started().await;
+    agent.in_sync(&["t"]).await;
+    assert_eq!(agent.stop().await, Some(0));
+    pair.on_source(&["INSERT INTO t VALUES (2)"]).await;
+    // The applier waits for whoever holds the table.
+    let mut holder = pair.target().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE").execute(&mut holder).await.expect("the superuser may");
+    agent.start();
+    let seen = agent.wait_for("/api/v1/tables", |tables| agent::table(tables, "t").is_some()).await;
+    assert_eq!(agent::table(&seen, "t").map(|table| &table["status"]), Some(&json!("lagging")), "{seen}");
+    for _ in 0..30 {
+        let tables = agent.get("/api/v1/tables").await;
+        assert_eq!(agent::table(&tables, "t").map(|table| &table["status"]), Some(&json!("lagging")), "{tables}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("ended");
+    agent.in_sync(&["t"]).await;
     assert_eq!(agent.stop().await, Some(0));
 }

@@ -9,8 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use plumbline_sdk::TableId;
-use plumbline_sdk::plugin::{LogEntry, Member, OwnedPartition};
-use plumbline_sdk::position::{PartitionAt, Partitions};
+use plumbline_sdk::plugin::LogEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -18,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::App;
 use crate::api::body::{Fields, TableName};
 use crate::api::events::EventView;
+use crate::api::feed::{AgentOfGroup, PartitionPlace, agents, partitions};
 use crate::api::health::LastCdcEvent;
 use crate::api::problem::Problem;
 use crate::api::scrape::{TableStatistics, by_table};
@@ -385,64 +385,16 @@ pub struct KafkaStatus {
     timestamp: String,
 }
 
-/// One of several agents.
-#[derive(Debug, Serialize, ToSchema)]
-struct AgentOfGroup {
-    /// New at every start.
-    id: String,
-    /// Where its API listens.
-    address: String,
-    /// Since when it is a member.
-    since: String,
-    /// How many partitions it reads.
-    partitions: u64,
-    /// Whether it cares for the connector.
-    leads: bool,
-    /// Whether it is the one that answers.
-    this: bool,
-}
-
-impl From<Member> for AgentOfGroup {
-    fn from(member: Member) -> Self {
-        let Member { id, address, since_micros, partitions, leads, this } = member;
-        Self { id, address, since: clock::text(since_micros), partitions, leads, this }
-    }
-}
-
-/// How far a partition was read.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PartitionPlace {
-    topic: String,
-    partition: i32,
-    /// The offset of the next record.
-    next_offset: u64,
-    /// The agent that reads it, where several share the partitions.
-    owner: Option<String>,
-}
-
-impl From<OwnedPartition> for PartitionPlace {
-    fn from(OwnedPartition { topic, partition, owner, next }: OwnedPartition) -> Self {
-        Self { topic, partition, next_offset: next.unwrap_or(0), owner: Some(owner) }
-    }
-}
-
 /// Kafka: what was read of it.
 #[utoipa::path(get, path = "/kafka-status", tag = "original", responses((status = 200, body = KafkaStatus)))]
 pub async fn kafka_status(State(app): State<App>) -> Json<KafkaStatus> {
+    let consumers = partitions(&app);
+    let members = agents(&app);
     let picture = app.shared.picture();
-    let consumers: Vec<PartitionPlace> = match &app.shared.membership {
-        Some(membership) => membership.partitions().into_iter().map(Into::into).collect(),
-        None => {
-            let place = |(topic, partition, at): (&std::sync::Arc<str>, i32, &PartitionAt)| PartitionPlace { topic: topic.to_string(), partition, next_offset: at.next, owner: None };
-            picture.state.applied.as_ref().and_then(|position| position.partitions.as_ref()).into_iter().flat_map(Partitions::iter).map(place).collect()
-        }
-    };
     let topics = consumers.iter().map(|place| place.topic.clone()).collect::<BTreeSet<String>>().into_iter().collect();
     let status = crate::api::health::connection(&picture.state, "kafka");
     let messages = picture.state.health.get("kafka").map(|(health, _)| health.messages.clone()).unwrap_or_default();
     let (invalid_total, invalid) = app.shared.aside.get().map(|aside| aside()).unwrap_or_default();
-    let members = app.shared.membership.as_ref().map(|membership| membership.members()).unwrap_or_default();
-    let members = members.into_iter().map(AgentOfGroup::from).collect();
     Json(KafkaStatus { status, topics, consumers, invalid_total, invalid, messages, members, timestamp: clock::text(clock::now_micros()) })
 }
 

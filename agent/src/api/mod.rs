@@ -5,6 +5,7 @@ mod checks;
 mod connectors;
 mod document;
 mod events;
+mod feed;
 mod findings;
 mod guard;
 mod health;
@@ -43,7 +44,7 @@ use crate::state::State;
 use guard::Session;
 use problem::Problem;
 use server::Limits;
-pub(crate) use summary::blockers;
+pub(crate) use summary::{NOT_YET, blockers};
 
 /// A request body above this is refused.
 const BODY_LIMIT: usize = 1024 * 1024;

@@ -19,11 +19,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::api::App;
+use crate::api::feed;
 use crate::api::health::connection;
 use crate::api::problem::{self, Problem};
-use crate::api::summary::{blockers, summary};
+use crate::api::summary::{NOT_YET, blockers, summary};
 use crate::api::tables::{TableView, view};
 use crate::clock;
+use crate::connectors::ConnectorView;
 
 /// The page's files, embedded. No build step.
 const FILES: &[(&str, &str, &str)] = &[
@@ -39,6 +41,8 @@ const PACE: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Changes in one message of the tail.
 const TAIL: usize = 50;
+/// Partitions of which the page is told: those furthest behind.
+const PARTITIONS: usize = 20;
 
 /// Routes of the page's files.
 pub fn assets() -> Router<App> {
@@ -93,15 +97,36 @@ impl Pace {
     }
 }
 
+/// Where changes come from, when they come by Kafka; else null.
+fn feed(app: &App) -> Value {
+    if connection(&app.shared.picture().state, "kafka") == "not_configured" {
+        return Value::Null;
+    }
+    let mut partitions = feed::partitions(app);
+    let behind: Option<u64> = partitions.iter().filter_map(|place| place.lag_records).reduce(|sum, records| sum + records);
+    // Topics of the connector's own are of interest only where they wait.
+    partitions.retain(|place| place.table.is_some() || place.lag_records.is_some_and(|records| records > 0));
+    let total = partitions.len();
+    partitions.sort_by_key(|place| std::cmp::Reverse(place.lag_records));
+    partitions.truncate(PARTITIONS);
+    // Settings are shown on request; here they would go over the wire with every change.
+    let connector = app.shared.connector().map(|view| ConnectorView { config: BTreeMap::new(), ..view });
+    let aside = app.shared.aside.get().map_or(0, |aside| aside().0);
+    json!({ "connector": connector, "agents": feed::agents(app), "partitions": partitions, "partitions_total": total, "lag_records": behind, "aside": aside })
+}
+
 /// The page's head (all but tables) and its tables by name.
 fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, TableView>) {
     let now = clock::now_micros();
     let streaming = app.shared.streaming.load(Ordering::Relaxed);
+    let (connector, feed) = (app.shared.connector(), feed(app));
     let picture = app.shared.picture();
     let state = &picture.state;
     let (total, live) = state.changes();
     let mut connections: Vec<Value> = Vec::new();
-    for name in ["mysql", "postgres", "history", "kafka", "connect"] {
+    // Where history is kept in Redis, that is what people look for.
+    let history = if state.health.contains_key("redis") { "redis" } else { "history" };
+    for name in ["mysql", "postgres", history, "kafka", "connect"] {
         let known = state.health.get(name);
         let (shown, since, messages) = match known {
             Some((health, since)) => (
@@ -116,12 +141,12 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
             // History was opened before anything is served.
             None if name == "history" => ("up", Some(clock::text(app.shared.started_micros)), Vec::new()),
             None if connection(state, name) == "not_configured" => ("not_configured", None, Vec::new()),
-            None => ("down", None, vec!["it has not answered yet".to_owned()]),
+            None => ("down", None, vec![NOT_YET.to_owned()]),
         };
         connections.push(json!({ "name": name, "state": shown, "since": since, "messages": messages }));
     }
-    let blockers = blockers(state, streaming);
-    let delay = state.received_micros.zip(state.last.as_ref()).map(|(received, last)| ((received - last.commit_micros).max(0)) as f64 / 1e6);
+    let blockers = blockers(state, connector.as_ref(), streaming);
+    let delay = state.last_micros.zip(state.last.as_ref()).map(|(received, last)| ((received - last.commit_micros).max(0)) as f64 / 1e6);
     let head = json!({
         "now": clock::text(now),
         "version": env!("CARGO_PKG_VERSION"),
@@ -130,12 +155,13 @@ fn look(app: &App, pace: &mut Pace) -> (Map<String, Value>, BTreeMap<String, Tab
         "applies": state.applies,
         "started": clock::text(app.shared.started_micros),
         "streaming": streaming,
-        "sentence": summary(state, streaming, now),
+        "sentence": summary(state, connector.as_ref(), streaming, now),
         "cutover": { "ready": blockers.is_empty(), "blockers": blockers },
         "changes": { "total": total, "since_start": live, "per_second": pace.look(now, live) },
         "lag": { "seconds": state.lag_seconds(now), "delay_seconds": delay },
         "runway": { "seconds": state.runway_seconds(now) },
         "connections": connections,
+        "feed": feed,
     });
     let tables = state
         .present()

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::api::App;
 use crate::builtin;
 use crate::clock;
+use crate::connectors::ConnectorView;
 use crate::state::{State as Picture, SyncStatus, TableState};
 
 /// A true sentence, with how bad it is.
@@ -40,6 +41,8 @@ pub struct Blocker {
     table: Option<String>,
 }
 
+/// What a component is said to be before its first answer.
+pub const NOT_YET: &str = "it has not answered yet";
 /// Seconds that a table may be behind before it is worth a sentence.
 const LATE: f64 = 5.0;
 /// A proof older than this is worth a sentence.
@@ -96,8 +99,14 @@ fn of_day(micros: i64) -> String {
     clock::text(micros).get(11..19).unwrap_or_default().to_owned()
 }
 
+/// The first letter as a sentence has it.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// Everything that is true and worth saying, worst first.
-pub fn summary(state: &Picture, streaming: bool, now: i64) -> Summary {
+pub fn summary(state: &Picture, connector: Option<&ConnectorView>, streaming: bool, now: i64) -> Summary {
     let tables: Vec<_> = state.present().filter(|(_, table)| table.schema.is_some()).collect();
     let mut all = Vec::new();
     let newest_proof = tables.iter().filter_map(|(_, table)| table.verified.as_ref().map(|verified| verified.micros)).max();
@@ -106,16 +115,30 @@ pub fn summary(state: &Picture, streaming: bool, now: i64) -> Summary {
         ("mysql", "MySQL cannot be reached", "MySQL cannot be followed"),
         ("postgres", "PostgreSQL cannot be reached", "PostgreSQL cannot be used"),
         ("history", "History cannot be reached", "History cannot be written"),
+        ("kafka", "Kafka cannot be reached", "Kafka cannot be read"),
+        ("connect", "Kafka Connect cannot be reached", "Kafka Connect cannot be used"),
         ("line", "The line has stopped", "The line has stopped"),
     ];
     for (name, away, refuses) in components {
         if let Some((health, since)) = state.health.get(name).filter(|(health, _)| health.state == HealthState::Down) {
             let message = health.messages.first().map_or("", String::as_str);
-            let words = if message.contains("cannot be reached") { away } else { refuses };
+            if message == NOT_YET {
+                all.push(sentence("busy", format!("{away} yet.")));
+                continue;
+            }
+            let since = of_day(*since);
+            if name == "connect" && message.starts_with("the connector ") {
+                let trace = connector.and_then(|connector| connector.trace.first()).map_or(String::new(), |line| format!(" It says: {}.", line.trim_end_matches('.')));
+                all.push(sentence("bad", format!("{} (since {since}{last_proof}).{trace}", capital(message))));
+                continue;
+            }
+            let words = if ["cannot be reached", "does not answer"].iter().any(|known| message.contains(known)) { away } else { refuses };
             let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
-            all.push(sentence("bad", format!("{words} since {}{last_proof}{why}.", of_day(*since))));
+            all.push(sentence("bad", format!("{words} since {since}{last_proof}{why}.")));
         }
     }
+    let rests = connector.and_then(|connector| resting(state, connector));
+    all.extend(rests.clone());
     differences(&tables, &mut all);
     for (id, table) in &tables {
         if let Some(reason) = &table.stopped {
@@ -125,8 +148,9 @@ pub fn summary(state: &Picture, streaming: bool, now: i64) -> Summary {
     unproved(&tables, now, &mut all);
     late(&tables, now, &mut all);
     copying(&tables, &mut all);
+    sinks(connector, state.applies, &mut all);
     for (name, (health, _)) in state.health.iter().filter(|(_, (health, _))| health.state == HealthState::Warning) {
-        if let Some(message) = health.messages.first() {
+        if let Some(message) = health.messages.first().filter(|_| name != "connect" || rests.is_none()) {
             all.push(sentence("warn", format!("{}: {message}.", name.trim_end_matches("-setup"))));
         }
     }
@@ -141,13 +165,31 @@ pub fn summary(state: &Picture, streaming: bool, now: i64) -> Summary {
     }
     all.sort_by_key(|sentence| rank(sentence.level));
     // What is proved comes before a standing warning of the set-up.
-    if let Some(at) = all.iter().position(|sentence| sentence.level == "ok") {
+    if let Some(at) = all.iter().position(|sentence| sentence.level == "ok" && rests.is_none()) {
         let proved = all.remove(at);
         all.insert(0, proved);
     }
     let mut all = all.into_iter();
     let first = all.next().unwrap_or_else(|| sentence("unknown", "Nobody has looked yet.".to_owned()));
     Summary { level: first.level, sign: first.sign, text: first.text, others: all.collect() }
+}
+
+/// A connector that brings nothing new although nothing is wrong with it: what was proved before grows old.
+fn resting(state: &Picture, connector: &ConnectorView) -> Option<Sentence> {
+    let (health, _) = state.health.get("connect").filter(|(health, _)| health.state == HealthState::Warning)?;
+    let level = match connector.state.as_str() {
+        "PAUSED" | "STOPPED" | "REMOVED" => "warn",
+        "STARTING" | "MISSING" => "busy",
+        _ => return None,
+    };
+    Some(sentence(level, format!("{}.", capital(health.messages.first()?))))
+}
+
+/// Sinks that do not run write nothing to the target.
+fn sinks(connector: Option<&ConnectorView>, applies: bool, all: &mut Vec<Sentence>) {
+    for sink in connector.into_iter().flat_map(|connector| &connector.sinks).filter(|sink| !applies && sink.state != "RUNNING") {
+        all.push(sentence("warn", format!("The sink {} is {}: see Kafka Connect; changes wait until it runs.", sink.name, sink.state.to_lowercase())));
+    }
 }
 
 type Tables<'a> = [(&'a plumbline_sdk::TableId, &'a TableState)];
@@ -194,6 +236,11 @@ fn unproved(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
 }
 
 fn late(tables: &Tables<'_>, now: i64, all: &mut Vec<Sentence>) {
+    let unread: Vec<_> = tables.iter().filter(|(_, table)| table.unread && table.status() == SyncStatus::Lagging).collect();
+    if let Some(oldest) = unread.iter().filter_map(|(_, table)| table.verified.as_ref()).map(|verified| verified.micros).min() {
+        let which = if let [(id, _)] = unread.as_slice() { format!("{} is", id.table) } else { format!("{} of {} are", grouped(unread.len() as u64), plural(tables.len(), "table")) };
+        all.push(sentence("busy", format!("{which} behind: what changed meanwhile is still to be looked at; last proof {}.", of_day(oldest))));
+    }
     let worst = tables.iter().filter_map(|(id, table)| Some((id, table.pending_since?))).min_by_key(|(_, since)| *since);
     if let Some((id, since)) = worst
         && (now - since) as f64 / 1e6 > LATE
@@ -235,13 +282,19 @@ fn proved(tables: &Tables<'_>, all: &mut Vec<Sentence>) {
 }
 
 /// Why it is not safe to cut over, the gravest first; empty: it is.
-pub fn blockers(state: &Picture, streaming: bool) -> Vec<Blocker> {
+pub fn blockers(state: &Picture, connector: Option<&ConnectorView>, streaming: bool) -> Vec<Blocker> {
     let mut blockers = Vec::new();
     let mut block = |reason, message: String, table: Option<String>| blockers.push(Blocker { reason, message, table });
-    for name in ["mysql", "postgres", "history"] {
+    for (name, word) in [("mysql", "MySQL"), ("postgres", "PostgreSQL"), ("history", "history"), ("kafka", "Kafka")] {
         if super::health::connection(state, name) == "disconnected" && (name != "history" || state.health.contains_key(name)) {
-            block("disconnected", format!("{name} is not connected"), None);
+            block("disconnected", format!("{word} is not connected"), None);
         }
+    }
+    if super::health::connection(state, "connect") == "disconnected" {
+        let message = state.health.get("connect").and_then(|(health, _)| health.messages.first()).filter(|message| message.starts_with("the connector "));
+        block("line_stopped", message.map_or("Kafka Connect is not connected: nobody knows what is not sent yet", String::as_str).to_owned(), None);
+    } else if let Some(connector) = connector.filter(|connector| connector.state != "RUNNING") {
+        block("line_stopped", format!("the connector {} is {}", connector.name, connector.state.to_lowercase()), None);
     }
     if state.health.get("line").is_some_and(|(health, _)| health.state == HealthState::Down) || !streaming {
         block("line_stopped", "the source does not stream".to_owned(), None);
@@ -257,7 +310,7 @@ pub fn blockers(state: &Picture, streaming: bool) -> Vec<Blocker> {
             SyncStatus::Copying => block("copying", format!("{} is still being copied", id.table), name()),
             SyncStatus::Unverified => block("unverified", format!("{} cannot be judged in full", id.table), name()),
             SyncStatus::Unknown => block("not_verified", format!("{} was not compared yet", id.table), name()),
-            SyncStatus::Lagging => block("lagging", format!("{} has changes that are not applied yet", id.table), name()),
+            SyncStatus::Lagging => block("lagging", format!("{} has changes that are not {} yet", id.table, if table.unread { "looked at" } else { "applied" }), name()),
             SyncStatus::InSync => {}
         }
     }
@@ -277,8 +330,9 @@ pub struct Cutover {
 /// Whether it is safe to cut over now, and if not, why.
 #[utoipa::path(get, path = "/api/v1/cutover", tag = "summary", responses((status = 200, body = Cutover)))]
 pub async fn cutover(State(app): State<App>) -> Json<Cutover> {
+    let connector = app.shared.connector();
     let picture = app.shared.picture();
-    let blockers = blockers(&picture.state, app.shared.streaming.load(std::sync::atomic::Ordering::Relaxed));
+    let blockers = blockers(&picture.state, connector.as_ref(), app.shared.streaming.load(std::sync::atomic::Ordering::Relaxed));
     let position = picture.state.applied.as_ref().map(ToString::to_string);
     Json(Cutover { ready: blockers.is_empty(), blockers, position, timestamp: clock::text(clock::now_micros()) })
 }
@@ -346,13 +400,13 @@ mod tests {
     }
 
     fn check(state: &Picture, level: &str, words: &[&str]) {
-        let summary = summary(state, true, NOW);
+        let summary = summary(state, None, true, NOW);
         assert_eq!(summary.level, level, "{}", summary.text);
         for word in words {
             assert!(summary.text.contains(word), "{}", summary.text);
         }
-        let ready = blockers(state, true).is_empty();
-        assert_eq!(ready, level == "ok", "{:?}", blockers(state, true));
+        let ready = blockers(state, None, true).is_empty();
+        assert_eq!(ready, level == "ok", "{:?}", blockers(state, None, true));
     }
 
     #[test]
@@ -362,6 +416,10 @@ mod tests {
         let mut late = proved("orders");
         (late.1.late, late.1.pending, late.1.pending_since) = (true, 3, Some(NOW - 41_000_000));
         check(&picture([late, proved("users")]), "warn", &["orders is 41 s behind; nothing differs"]);
+
+        let mut unread = proved("orders");
+        unread.1.unread = true;
+        check(&picture([unread, proved("users")]), "busy", &["orders is behind: what changed meanwhile is still to be looked at; last proof"]);
 
         let mut copying = proved("orders");
         copying.1.copy = Some(CopyMark { table: copying.0.clone(), rows_done: 63, rows_expected: 100, next: None, done: false, snapshot: None, restart: false });
@@ -388,10 +446,37 @@ mod tests {
     }
 
     #[test]
+    fn a_connector_that_brings_nothing_is_said_before_what_was_proved() {
+        let health = |state, message: &str| (Health { component: "connect".into(), state, messages: vec![message.into()] }, NOW);
+        let said = |state: &str, known, trace: Option<&str>| {
+            let mut picture = picture([proved("orders")]);
+            picture.health.insert("connect".into(), known);
+            let connector = ConnectorView { name: "c".into(), state: state.into(), trace: trace.map(str::to_owned).into_iter().collect(), ..ConnectorView::default() };
+            let summary = summary(&picture, Some(&connector), true, NOW);
+            (summary.level, summary.text, blockers(&picture, Some(&connector), true).first().map(|blocker| (blocker.reason, blocker.message.clone())))
+        };
+        let (level, text, blocker) = said("RUNNING", health(HealthState::Up, ""), None);
+        assert_eq!((level, blocker), ("ok", None), "{text}");
+        let (level, text, blocker) = said("RUNNING", health(HealthState::Warning, "a setting makes it weaker"), None);
+        assert_eq!((level, blocker), ("ok", None), "a standing warning: {text}");
+        let (level, text, blocker) = said("PAUSED", health(HealthState::Warning, "the connector `c` is paused: nothing new comes until it is resumed"), None);
+        assert_eq!((level, text.as_str()), ("warn", "The connector `c` is paused: nothing new comes until it is resumed."));
+        assert_eq!(blocker, Some(("line_stopped", "the connector c is paused".into())));
+        let (level, text, blocker) = said("FAILED", health(HealthState::Down, "the connector `c` failed; it will be started again in a moment"), Some("Access denied."));
+        assert!(level == "bad" && text.contains("`c` failed") && text.contains("last proof") && text.ends_with("It says: Access denied."), "{text}");
+        assert!(blocker.is_some_and(|(reason, message)| reason == "line_stopped" && message.contains("`c` failed")));
+        let (level, text, blocker) = said("RUNNING", health(HealthState::Down, "Kafka Connect at `x` does not answer"), None);
+        assert!(level == "bad" && text.starts_with("Kafka Connect cannot be reached since"), "{text}");
+        assert!(blocker.is_some_and(|(_, message)| message.contains("is not connected")));
+        let (level, text, _) = said("", health(HealthState::Down, NOT_YET), None);
+        assert_eq!((level, text.as_str()), ("busy", "Kafka Connect cannot be reached yet."));
+    }
+
+    #[test]
     fn an_old_proof_is_said_to_be_old() {
         let mut old = proved("invoices");
         old.1.verified = Some(Verified { position: "p".into(), micros: NOW - 4 * 3600 * 1_000_000, rows: 1 });
-        let summary = summary(&picture([old]), true, NOW);
+        let summary = summary(&picture([old]), None, true, NOW);
         assert_eq!((summary.level, summary.text.as_str()), ("unknown", "Nobody has looked at invoices for 4 h."));
     }
 }

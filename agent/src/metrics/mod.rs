@@ -237,6 +237,11 @@ impl Metrics {
         let _ = self.kafka.set(look);
     }
 
+    /// What the reading of Kafka says of itself now; None: changes do not come by Kafka.
+    pub fn kafka(&self) -> Option<KafkaLook> {
+        self.kafka.get().map(|look| look())
+    }
+
     /// Everything in OpenMetrics 1.0.0.
     pub fn open_metrics(&self, shared: &Shared) -> String {
         let mut text = String::with_capacity(64 * 1024);
@@ -265,7 +270,7 @@ impl Metrics {
             picture::register(of, &picture.state, shared, clock::now_micros());
             self.tables.register(of, &picture.state);
         }
-        if let Some(look) = self.kafka.get().map(|look| look()) {
+        if let Some(look) = self.kafka() {
             let applied = shared.picture().state.applied.clone();
             kafka::register(of, &look, applied.as_ref(), self.most);
         }

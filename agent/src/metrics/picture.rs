@@ -22,7 +22,7 @@ pub fn register(of: &mut Registry, state: &State, shared: &Shared, now: i64) {
     stream(of, state);
     behind(of, state, streaming, now);
     copies(of, state);
-    cutover(of, state, streaming);
+    cutover(of, state, shared);
     components(of, state, streaming);
     let full = Family::<ByQueue, FloatCounter>::default();
     full.get_or_create(&ByQueue { queue: "stream".into() }).inc_by(shared.queue_full_micros.load(Ordering::Relaxed) as f64 / 1e6);
@@ -92,8 +92,8 @@ fn copies(of: &mut Registry, state: &State) {
     names::SNAPSHOT_TABLES.register(of, by_state);
 }
 
-fn cutover(of: &mut Registry, state: &State, streaming: bool) {
-    let blockers = crate::api::blockers(state, streaming);
+fn cutover(of: &mut Registry, state: &State, shared: &Shared) {
+    let blockers = crate::api::blockers(state, shared.connector().as_ref(), shared.streaming.load(std::sync::atomic::Ordering::Relaxed));
     gauge(of, &names::CUTOVER_READY, i64::from(blockers.is_empty()));
     let by_reason = Family::<ByReason, Gauge>::default();
     for reason in BLOCKERS {

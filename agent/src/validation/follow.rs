@@ -1,9 +1,10 @@
-//! Every change checked on the target as it is applied: no timers, final verdicts. Only where our applier writes the target.
+//! Every change checked on the target as it is applied: no timers, final verdicts. Where our applier writes the target, that is; where
+//! somebody else's sink does, see `beside.rs`.
 //!
 //! In one view of the target its progress A is read with the rows. A key whose newest event is at or before A must equal that event's
 //! after-image; nothing else is asked, so a row in flight is never a difference.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +19,15 @@ use crate::pipeline::Order;
 use crate::shared::Shared;
 use crate::state::Partner;
 use crate::telemetry::Outcome;
-use crate::validation::judge::Judge;
+use crate::validation::beside::{PACE, Waiting};
+use crate::validation::fence::OtherSink;
+use crate::validation::judge::{Found, Judge};
 use crate::validation::{Plan, fence, keys};
 
 /// Keys of one table that are looked up at once.
-const LOOKUP: usize = 2_000;
+pub(super) const LOOKUP: usize = 2_000;
 /// Batches that are taken at once: bounds the memory of a round.
-const ROUND: usize = 50;
+pub(super) const ROUND: usize = 50;
 const AGAIN: Duration = Duration::from_millis(10);
 const QUIET: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_secs(2);
@@ -44,6 +47,8 @@ pub struct Follower {
     pub readers: Readers,
     /// Judges pairs.
     pub validator: Box<dyn Validator>,
+    /// Who writes the target, where that is somebody else.
+    pub sink: Option<Arc<dyn OtherSink>>,
     /// Findings go here.
     pub news: mpsc::Sender<Vec<Event>>,
     /// What was proved goes here.
@@ -61,14 +66,18 @@ struct Touched {
 
 /// What the check of a table's keys came to. Without plan: nobody could judge them.
 #[derive(Default)]
-struct Looked {
+pub(super) struct Looked {
     plan: Option<Plan>,
     differs: HashMap<Vec<u8>, Verdict>,
 }
 
 impl Looked {
+    pub(super) fn of(plan: Plan, found: &[Found]) -> Self {
+        Self { plan: Some(plan), differs: found.iter().map(|found| (found.key.clone(), found.verdict)).collect() }
+    }
+
     /// What became of one change: its key as it is after it.
-    fn outcome(&self, change: &ChangeEvent) -> Outcome {
+    pub(super) fn outcome(&self, change: &ChangeEvent) -> Outcome {
         let (Some(plan), Some(row)) = (&self.plan, change.after.as_ref().or(change.before.as_ref())) else { return Outcome::Unverified };
         if self.differs.is_empty() {
             return Outcome::Match;
@@ -91,10 +100,11 @@ impl Follower {
         // Numbers of the window: everything before was checked.
         let mut cursor = 0;
         let mut kept = 0;
+        let mut waiting = Waiting::default();
         loop {
             let mut applied = self.shared.applied.subscribe();
             let behind = self.shared.picture().window.next() > cursor;
-            if !behind {
+            if !behind && waiting.is_empty() {
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return,
                     _ = applied.changed() => {}
@@ -104,10 +114,13 @@ impl Follower {
             if *stop.borrow() {
                 return;
             }
-            let round = self.round(&mut reader, &mut cursor, &mut kept).await;
+            let round = match self.sink.clone() {
+                None => self.round(&mut reader, &mut cursor, &mut kept).await.map(|checked| if checked { Duration::ZERO } else { AGAIN }),
+                Some(sink) => self.round_beside(&mut reader, &*sink, &mut cursor, &mut waiting).await.map(|()| PACE),
+            };
             let pause = match round {
-                Ok(true) => continue,
-                Ok(false) => AGAIN,
+                Ok(Duration::ZERO) => continue,
+                Ok(pause) => pause,
                 Err(error) => {
                     tracing::debug!(error = error.chain(), "the check of single changes could not look");
                     reader = None;
@@ -126,12 +139,7 @@ impl Follower {
         if self.shared.picture().state.applied.is_none() {
             return Ok(false);
         }
-        if slot.is_none() {
-            let (_, mut target) = (self.readers)()?;
-            target.connect().await?;
-            *slot = Some(target);
-        }
-        let Some(target) = slot.as_mut() else { return Ok(false) };
+        let target = self.target(slot).await?;
         let began = clock::now_micros();
         let view = target.begin().await?;
         let checked = match view.low {
@@ -144,6 +152,19 @@ impl Follower {
             self.advance(&at, kept).await;
         }
         Ok(true)
+    }
+
+    /// The reader of the target, connected.
+    pub(super) async fn target<'r>(&mut self, slot: &'r mut Option<Box<dyn Reader>>) -> Result<&'r mut Box<dyn Reader>> {
+        let target = match slot.take() {
+            Some(target) => target,
+            None => {
+                let (_, mut target) = (self.readers)()?;
+                target.connect().await?;
+                target
+            }
+        };
+        Ok(slot.insert(target))
     }
 
     /// Checks the keys of the next batches that `at` contains. None: nothing to check; else whether all that `at` contains was checked.
@@ -224,7 +245,7 @@ impl Follower {
         Ok(tables)
     }
 
-    fn plan(&self, id: &TableId) -> Option<Plan> {
+    pub(super) fn plan(&self, id: &TableId) -> Option<Plan> {
         let picture = self.shared.picture();
         let table = picture.state.tables.get(id)?;
         let copied = picture.state.is_copied(table);
@@ -241,9 +262,6 @@ impl Follower {
             return Ok(Looked::default());
         };
         let all: Vec<&Vec<u8>> = touched.keys.keys().collect();
-        let open = self.shared.picture().state.tables.get(id).is_some_and(|table| table.open_total() > 0);
-        let mut findings: Vec<Finding> = Vec::new();
-        let mut clean: BTreeSet<String> = BTreeSet::new();
         let mut judge = Judge::new(&mut *self.validator, usize::MAX, false);
         for group in all.chunks(LOOKUP) {
             let block = keys::block_for(&plan.target_plan, group.iter().map(|key| key.as_slice()))?;
@@ -266,31 +284,35 @@ impl Follower {
             }
             return Ok(Looked::default());
         }
-        let differing: std::collections::HashSet<&[u8]> = judge.found.iter().map(|found| found.key.as_slice()).collect();
-        if open {
-            for key in all.iter().filter(|key| !differing.contains(key.as_slice())) {
-                clean.insert(finding(&plan, key, Verdict::Changed, &[], at).identity());
+        let found = std::mem::take(&mut judge.found);
+        self.conclude(&plan, touched.keys.keys(), &found, at, "position").await;
+        Ok(Looked::of(plan, &found))
+    }
+
+    /// Tells what was found of these keys, and that what was open of the others is gone.
+    pub(super) async fn conclude(&mut self, plan: &Plan, all: impl Iterator<Item = &Vec<u8>>, found: &[Found], at: &Position, settled_by: &'static str) {
+        let id = &plan.schema.id;
+        let mut events: Vec<Event> = Vec::new();
+        if self.shared.picture().state.tables.get(id).is_some_and(|table| table.open_total() > 0) {
+            let differing: HashSet<&[u8]> = found.iter().map(|found| found.key.as_slice()).collect();
+            let equal = all.filter(|key| !differing.contains(key.as_slice()));
+            let clean: BTreeSet<String> = equal.map(|key| finding(plan, key, Verdict::Changed, &[], at, settled_by).identity()).collect();
+            if !clean.is_empty() {
+                events.extend(gone(&self.shared, id, |identity| clean.contains(identity), Some(at)).await);
             }
         }
-        for found in &judge.found {
-            let names: Vec<String> = found.columns.iter().map(|&i| plan.name(i).to_owned()).collect();
-            findings.push(finding(&plan, &found.key, found.verdict, &names, at));
-        }
-        let differs = judge.found.iter().map(|found| (found.key.clone(), found.verdict)).collect();
-        let mut events: Vec<Event> = Vec::new();
-        if open && !clean.is_empty() {
-            events.extend(gone(&self.shared, id, |identity| clean.contains(identity), Some(at)).await);
-        }
-        if !findings.is_empty() {
+        if !found.is_empty() {
             if let Some(table) = self.shared.picture().state.tables.get_mut(id) {
                 table.verified = None;
             }
-            events.extend(findings.into_iter().map(Event::Finding));
+            for found in found {
+                let names: Vec<String> = found.columns.iter().map(|&i| plan.name(i).to_owned()).collect();
+                events.push(Event::Finding(finding(plan, &found.key, found.verdict, &names, at, settled_by)));
+            }
         }
         if !events.is_empty() {
             let _ = self.news.send(events).await;
         }
-        Ok(Looked { plan: Some(plan), differs })
     }
 
     /// Everything up to `at` was checked change by change: tables that were proved before are proved through here.
@@ -362,14 +384,14 @@ fn overtake(touched: &mut HashMap<TableId, Touched>, at: &Position, later: &[Arc
     Ok(())
 }
 
-fn finding(plan: &Plan, key: &[u8], verdict: Verdict, columns: &[String], at: &Position) -> Finding {
+fn finding(plan: &Plan, key: &[u8], verdict: Verdict, columns: &[String], at: &Position, settled_by: &'static str) -> Finding {
     Finding {
         table: plan.schema.id.clone(),
         verdict,
         key: keys::text(&plan.source_plan, key),
         columns: columns.to_vec(),
         cause: None,
-        settled_by: "position".into(),
+        settled_by: settled_by.into(),
         validator: VALIDATOR.into(),
         position: Some(at.to_string()),
         resolved: false,

@@ -1,5 +1,6 @@
 //! The comparison engine: plan, fence, align, judge, recheck. It knows no SQL: readers read, rules compare, validators judge.
 
+mod beside;
 pub mod compare;
 pub mod fence;
 pub mod feed;

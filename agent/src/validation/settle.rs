@@ -39,9 +39,9 @@ enum Looked {
 
 /// The rows that a key may have on the target.
 #[derive(Default)]
-struct Admissible<'a> {
+pub(super) struct Admissible<'a> {
     /// Whether the first of `rows` is surely applied: then nothing older is admissible.
-    certain: bool,
+    pub(super) certain: bool,
     /// What the key had before the first of `rows`, as its change told; none where that is certain.
     before: Option<Option<&'a Row>>,
     /// In the stream's order; None: deleted.
@@ -247,12 +247,12 @@ impl Walk<'_> {
 }
 
 /// Whether `position` includes all that `end` does.
-fn is_within(end: &Position, position: &Position) -> bool {
+pub(super) fn is_within(end: &Position, position: &Position) -> bool {
     end.order(position).is_some_and(std::cmp::Ordering::is_le)
 }
 
 /// Where the stream stands in the window: everything up to there can be asked for.
-fn received(shared: &Shared) -> Option<Position> {
+pub(super) fn received(shared: &Shared) -> Option<Position> {
     shared.picture().state.received.clone()
 }
 
@@ -288,7 +288,7 @@ impl First {
 }
 
 /// What the stream says of every key that it touched after `low`: from the newest change that `applied` includes on.
-fn admissible<'a>(plan: &'a Plan, batches: &'a [Arc<Batch>], low: &'a Position, applied: &Position) -> std::result::Result<HashMap<Vec<u8>, Admissible<'a>>, Lost> {
+pub(super) fn admissible<'a>(plan: &'a Plan, batches: &'a [Arc<Batch>], low: &'a Position, applied: &Position) -> std::result::Result<HashMap<Vec<u8>, Admissible<'a>>, Lost> {
     let mut all: HashMap<Vec<u8>, Admissible<'a>> = HashMap::new();
     for (mark, event) in events_between(batches, &plan.schema.id, low, None) {
         let Event::Change(change) = event else { return Err(Lost::Restart("the table's shape changed between the two reads")) };
@@ -324,7 +324,7 @@ fn admissible<'a>(plan: &'a Plan, batches: &'a [Arc<Batch>], low: &'a Position, 
 }
 
 /// The suspects whose target row is not one that the stream allows. Nothing is counted.
-fn unexplained(plan: &Plan, judge: &mut Judge<'_>, group: &[Found], target: &RowBlock, admissible: &HashMap<Vec<u8>, Admissible<'_>>) -> Result<Vec<Found>> {
+pub(super) fn unexplained(plan: &Plan, judge: &mut Judge<'_>, group: &[Found], target: &RowBlock, admissible: &HashMap<Vec<u8>, Admissible<'_>>) -> Result<Vec<Found>> {
     let at_target = index(&plan.target_plan, target)?;
     let mut left = Vec::new();
     for found in group {
@@ -341,7 +341,7 @@ fn unexplained(plan: &Plan, judge: &mut Judge<'_>, group: &[Found], target: &Row
 }
 
 /// Judges suspects whose source rows are known: what no admissible row equals is found to differ from the newest one.
-fn judge_admissible(plan: &Plan, judge: &mut Judge<'_>, group: &[Found], blocks: (&RowBlock, &RowBlock), admissible: &HashMap<Vec<u8>, Admissible<'_>>) -> Result<()> {
+pub(super) fn judge_admissible(plan: &Plan, judge: &mut Judge<'_>, group: &[Found], blocks: (&RowBlock, &RowBlock), admissible: &HashMap<Vec<u8>, Admissible<'_>>) -> Result<()> {
     let (source, target) = blocks;
     let (at_source, at_target) = (index(&plan.source_plan, source)?, index(&plan.target_plan, target)?);
     let mut pairs: Vec<Pair<'_>> = Vec::with_capacity(group.len());

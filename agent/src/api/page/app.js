@@ -109,7 +109,7 @@ function agedCell(time) {
 // ---- the head
 
 // How far behind the target is cannot be known while the source is not heard.
-const lagNow = () => (head.streaming ? head.lag.seconds : null);
+const lagNow = () => (!head.streaming ? null : head.feed ? head.feed.lag_records : head.lag.seconds);
 
 function showHead() {
   set(byId("about"), `${head.database} · ${head.pipeline} · ${head.version}${head.applies ? " · copies and applies" : " · only reads"}`);
@@ -117,11 +117,16 @@ function showHead() {
   const { changes, lag, runway } = head;
   set(byId("changes"), number(changes.total));
   set(byId("changes-more"), `${number(changes.since_start)} since this start, ${decimal(changes.per_second)} per second`);
-  set(byId("lag"), decimal(lagNow()));
-  set(byId("lag-more"), `end-to-end delay ${unknown(lag.delay_seconds) ? "–" : `${exact.format(lag.delay_seconds)} s`}`);
+  const delay = `end-to-end delay ${unknown(lag.delay_seconds) ? "–" : `${exact.format(lag.delay_seconds)} s`}`;
+  set(byId("lag"), head.feed ? number(lagNow()) : decimal(lagNow()));
+  const elsewhere = head.feed?.partitions.some((place) => unknown(place.lag_records));
+  set(byId("lag-unit"), !head.feed ? "s behind" : elsewhere ? "records behind of what is read here" : "records behind in Kafka");
+  set(byId("lag-more"), head.feed && head.applies ? `PostgreSQL ${decimal(head.streaming ? lag.seconds : null)} s behind, ${delay}` : delay);
+  const whose = head.feed ? "the connector's" : "our";
   set(byId("runway"), unknown(runway.seconds) ? "–" : span(runway.seconds));
-  set(byId("runway-more"), unknown(runway.seconds) ? "not known: when the binlog will no longer hold our position" : "until the binlog no longer holds our position");
+  set(byId("runway-more"), unknown(runway.seconds) ? `not known: when the binlog will no longer hold ${whose} position` : `until the binlog no longer holds ${whose} position`);
   showConnections();
+  showFeed();
 }
 
 function showSentence() {
@@ -164,37 +169,110 @@ function speak(level, text) {
   set(byId("spoken"), text);
 }
 
-const sides = { mysql: "MySQL", postgres: "PostgreSQL", history: "History", kafka: "Kafka", connect: "Connect" };
+const sides = { mysql: "MySQL", postgres: "PostgreSQL", history: "History", redis: "Redis", kafka: "Kafka", connect: "Connect" };
 const states = { up: ["✔ connected", "ok"], warning: ["▲ look here", "warn"], down: ["✖ away", "bad"] };
 
 const configured = () => head.connections.filter((connection) => connection.state !== "not_configured");
 const connected = () => configured().filter((connection) => connection.state !== "down").length;
+
+const seenOf = (connector) => ["FAILED", "PURGED", "TAKEN"].includes(connector?.state);
 
 function showConnections() {
   const used = configured();
   set(byId("up"), number(connected()));
   set(byId("up-unit"), `of ${number(used.length)} connected`);
   const list = byId("connections");
-  const key = JSON.stringify(head.connections);
+  const key = JSON.stringify([head.connections, head.feed?.connector?.state]);
   if (list.dataset.shown === key) return;
   list.dataset.shown = key;
-  const absent = head.connections.filter((connection) => connection.state === "not_configured").map(({ name }) => sides[name] || name);
   list.replaceChildren(...used.map((connection) => {
     const item = make("li");
-    const [text, level] = states[connection.state] || [connection.state, ""];
+    // Connect answers where it is the connector that failed; what that says stands below.
+    const failed = connection.name === "connect" && connection.state === "down" && seenOf(head.feed?.connector);
+    const [text, level] = failed ? [`✖ connector ${head.feed.connector.state.toLowerCase()}`, "bad"] : states[connection.state] || [connection.state, ""];
     const age = makeAge("", "for ");
     age.element.tabIndex = 0;
     setAge(age, connection.since);
     item.append(make("span", "", sides[connection.name] || connection.name), make("span", level, text), age.element);
-    for (const message of connection.messages) item.append(make("span", "why", message));
+    for (const message of failed ? [] : connection.messages) item.append(make("span", "why", message));
     return item;
   }));
-  if (absent.length) list.append(make("li", "absent quiet", `${absent.join(", ")}: not configured`));
+}
+
+// ---- Kafka: the connectors, the agents that share the partitions, the topics
+
+const runs = { RUNNING: ["✔", "ok"], PAUSED: ["▲", "warn"], STOPPED: ["▲", "warn"], REMOVED: ["▲", "warn"], STARTING: ["●", "busy"], MISSING: ["●", "busy"], RESTARTING: ["●", "busy"], UNASSIGNED: ["▲", "warn"] };
+function stateOf(state) {
+  const [sign, level] = runs[state] || ["✖", "bad"];
+  return make("span", level, `${sign} ${state.toLowerCase()}`);
+}
+
+function thing(name, state, about, ...more) {
+  const box = make("div", "thing");
+  const first = make("p");
+  first.append(make("strong", "", `${name} `), state, make("span", "quiet", about ? ` ${about}` : ""));
+  box.append(first, ...more);
+  return box;
+}
+
+function connectorParts({ connector }) {
+  const connect = head.connections.find(({ name }) => name === "connect");
+  if (!connect || connect.state === "not_configured") return [quiet("No address of Kafka Connect is set: the agent does not see who fills the topics.")];
+  // What was seen before Connect went away is not how it is.
+  const seen = connect.state !== "down" || seenOf(connector);
+  if (!connector || !seen) return [make("p", "bad", `✖ ${connect.messages[0] ?? "Kafka Connect does not answer"}`)];
+  const more = connector.tasks.map((task) => {
+    const line = make("p", "", `task ${task.id} `);
+    line.append(stateOf(task.state), make("span", "quiet", ` on ${task.worker}`));
+    if (task.trace[0]) line.append(make("br"), make("span", "bad", task.trace[0]));
+    return line;
+  });
+  if (!connector.tasks.some((task) => task.trace[0]) && connector.trace[0]) more.push(make("p", "bad", connector.trace[0]));
+  if (connector.lost) more.push(make("p", "bad", connector.lost));
+  if (connector.file) more.push(quiet(`Stored its place at ${connector.file}, byte ${number(connector.pos)}.`));
+  if (connector.drift.length) more.push(make("p", "warn", `▲ Changed by somebody: ${connector.drift.join(", ")}`));
+  for (const line of connector.weak) more.push(make("p", "warn", `▲ ${line}`));
+  const again = connector.restarts ? `, started again ${number(connector.restarts)} times` : "";
+  const sinks = connector.sinks.map((sink) => thing(sink.name, stateOf(sink.state), `somebody else's sink, reads ${number(sink.tables)} of our topics`));
+  return [thing(connector.name, stateOf(connector.state), `reads MySQL${again}`, ...more), ...sinks];
+}
+
+const agentName = (agents, id) => {
+  const agent = agents.find((known) => known.id === id);
+  return !agent ? "nobody: the last one is gone" : `${agent.address}${agent.this ? " (this one)" : ""}`;
+};
+
+function showFeed() {
+  const { feed } = head;
+  byId("feed").hidden = !feed;
+  if (!feed) return;
+  const show = (id, seen, parts) => {
+    const box = byId(id);
+    const key = JSON.stringify(seen);
+    if (box.dataset.shown === key) return;
+    box.dataset.shown = key;
+    box.lastElementChild.replaceChildren(...parts());
+  };
+  show("feed-connector", [feed.connector, head.connections.find(({ name }) => name === "connect")], () => connectorParts(feed));
+  byId("feed-agents").hidden = feed.agents.length < 2;
+  show("feed-agents", feed.agents, () => [grid(["Agent", "Partitions", "Since"], feed.agents.map((agent) => [
+    `${agent.address}${agent.this ? " (this one)" : ""}${agent.leads ? ", cares for the connector" : ""}`, number(agent.partitions), agedCell(agent.since),
+  ]))]);
+  show("feed-partitions", [feed.partitions, feed.partitions_total, feed.aside, feed.agents.map((agent) => agent.id)], () => {
+    if (!feed.partitions.length) return [quiet("Nothing was read yet.")];
+    const shared = feed.agents.length > 1;
+    const parts = [grid(["Table", "Partition", "Records behind", ...(shared ? ["Read by"] : [])], feed.partitions.map((place) => [
+      unqualified(place.table ?? place.topic), number(place.partition), number(place.lag_records), ...(shared ? [agentName(feed.agents, place.owner)] : []),
+    ]))];
+    if (feed.partitions_total > feed.partitions.length) parts.push(quiet(`and ${number(feed.partitions_total - feed.partitions.length)} more partitions that are not further behind`));
+    if (feed.aside) parts.push(make("p", "warn", `▲ ${number(feed.aside)} records could not be taken as changes: see /kafka-status`));
+    return parts;
+  });
 }
 
 // ---- fifteen minutes as a small line; where nobody looked, the line has a gap
 
-const lines = [["changes", "Changes per second", () => head.changes.per_second, decimal], ["lag", "Lag", lagNow, (value) => `${decimal(value)} s`],
+const lines = [["changes", "Changes per second", () => head.changes.per_second, decimal], ["lag", "Lag", lagNow, (value) => (head.feed ? `${number(value)} records` : `${decimal(value)} s`)],
   ["runway", "Runway", () => head.runway.seconds, span, true], ["up", "Connections", () => connected(), number, true]];
 const kept = new Map(lines.map(([name]) => [name, []]));
 const SVG = "http://www.w3.org/2000/svg";
@@ -285,9 +363,14 @@ function rowOf(name) {
   return row;
 }
 
-function showRow(row, table) {
+// A table's name as it is known in its database.
+function unqualified(name) {
   const schema = head.database ? `${head.database}.` : "";
-  set(row.name, schema && table.table.startsWith(schema) ? table.table.slice(schema.length) : table.table);
+  return schema && name.startsWith(schema) ? name.slice(schema.length) : name;
+}
+
+function showRow(row, table) {
+  set(row.name, unqualified(table.table));
   row.name.title = table.table;
   set(row.status, `${signs[table.status]} ${words[table.status]}${table.paused ? ", paused" : ""}`);
   row.status.title = meanings[table.status];
@@ -387,7 +470,7 @@ function toggle(row, name) {
   };
   row.detail = { element, actions: actions(name), key: "" };
   element.append(row.detail.actions.box);
-  Object.assign(row.detail, { known: part("What to know"), findings: part("Findings"), latest: part("Latest records"), columns: part("Columns"), schema: part("Schema changes seen"), checks: part("Checks run") });
+  Object.assign(row.detail, { known: part("What to know"), findings: part("Findings"), feed: part("Kafka"), latest: part("Latest records"), columns: part("Columns"), schema: part("Schema changes seen"), checks: part("Checks run") });
   row.detail.actions.again.addEventListener("click", () => fillLatest(row.detail, name));
   row.summary.setAttribute("aria-expanded", "true");
   row.element.append(element);
@@ -432,7 +515,13 @@ function showKnown(detail, table) {
 
 async function fill(detail, name) {
   const path = encodeURIComponent(name);
-  const [table, findings, checks] = await Promise.allSettled([ask(`/api/v1/tables/${path}`), ask(`/api/v1/findings?state=open&limit=100&table=${path}`), ask("/api/v1/checks")]);
+  const [table, findings, checks, kafka] = await Promise.allSettled([ask(`/api/v1/tables/${path}`), ask(`/api/v1/findings?state=open&limit=100&table=${path}`), ask("/api/v1/checks"), head.feed ? ask("/kafka-status") : null]);
+  if (kafka.value) {
+    const places = kafka.value.consumers.filter((place) => place.table === name).map((place) => [
+      place.topic, number(place.partition), number(place.next_offset), number(place.lag_records), kafka.value.members.length ? agentName(kafka.value.members, place.owner) : "this agent",
+    ]);
+    detail.feed.show(places.length ? grid(["Topic", "Partition", "Next offset", "Records behind", "Read by"], places) : quiet("Nothing of its topic was read yet."));
+  }
   detail.findings.show(findings.reason ? said(findings.reason) : findingsTable(findings.value));
   if (table.reason) {
     detail.columns.show(said(table.reason));
