@@ -316,6 +316,7 @@ fn kafka_config(config: &Config) -> Result<KafkaConfig> {
         bootstrap_servers: settings.bootstrap_servers.join(","),
         topic_prefix: topic_prefix(config).to_owned(),
         group_id: if settings.group.is_empty() { format!("plumbline-{}", config.pipeline) } else { settings.group.clone() },
+        group_instance_id: settings.group_instance_id.clone(),
         security_protocol: settings.security_protocol.clone(),
         ssl_ca: path(&settings.ssl_ca).map(Into::into),
         sasl_mechanism: settings.sasl_mechanism.clone(),

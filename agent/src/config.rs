@@ -94,6 +94,7 @@ pub struct KafkaSettings {
     pub bootstrap_servers: Vec<String>,
     pub topic_prefix: String,
     pub group: String,
+    pub group_instance_id: String,
     pub security_protocol: String,
     pub ssl_ca: String,
     pub sasl_mechanism: String,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use plumbline_tests::agent::Agent;
 use plumbline_tests::oracle;
 use plumbline_tests::servers::Pair;
-use plumbline_tests::services::Services;
+use plumbline_tests::services::{self, Services};
 use serde_json::{Value, json};
 
 use crate::kafka::{agent, number, operations};
@@ -131,4 +131,27 @@ async fn three_agents_share_the_partitions_and_whichever_dies_every_count_is_exa
     for agent in &mut agents {
         assert_eq!(agent.stop().await, Some(0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_agents_with_one_instance_id_the_older_stops_and_the_newer_goes_on() {
+    let services = services::shared().await;
+    let pair = Pair::shared("twins").await;
+    pair.on_source(&["CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)", "INSERT INTO t (v) VALUES (1), (2), (3)"]).await;
+    pair.on_target(&["CREATE TABLE t (id INT PRIMARY KEY, v INT)"]).await;
+    let mut older = agent(&pair, services).await;
+    older.set("KAFKA_GROUP_INSTANCE_ID", "one");
+    let mut older = older.started().await;
+    older.wait_for("/api/v1/tables", |tables| operations(tables, "t")["read"] == 3).await;
+    let mut newer = agent(&pair, services).await;
+    newer.set("KAFKA_GROUP_INSTANCE_ID", "one");
+    newer.start();
+    let stopped = older.wait_for("/health", |health| health.to_string().contains("KAFKA_GROUP_INSTANCE_ID")).await;
+    assert_eq!(stopped["components"]["kafka"]["state"], "down", "{stopped}");
+    newer.ready().await;
+    pair.on_source(&["INSERT INTO t (v) VALUES (4), (5)", "UPDATE t SET v = v + 1"]).await;
+    let counted = |tables: &Value| ["read", "insert", "update"].map(|op| number(&operations(tables, "t")[op])) == [3, 2, 5];
+    newer.wait_for("/api/v1/tables", counted).await;
+    assert!(older.runs() && newer.status("/readyz").await == Some(200) && older.status("/readyz").await == Some(503), "{}", older.log_tail());
+    assert_eq!((older.stop().await, newer.stop().await), (Some(0), Some(0)));
 }

@@ -349,7 +349,9 @@ async fn whatever_redis_does_every_change_is_counted_once() {
     model.is_counted_by(&mut agent).await;
     agent.wait_for("/health", |health| health["redis"] == "connected").await;
 
-    // It dies, and loads its data slowly: half of the agent's questions are refused meanwhile.
+    // It dies, and loads its data slowly, of which others have put in many: half of the agent's questions are refused meanwhile. It listens once in a
+    // thousand commands that it loads.
+    store.ask::<()>(&["EVAL", "for i = 1, 10000 do redis.call('SET', 'others:' .. i, i) end", "0"]);
     store.kill();
     store.begin(&["--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024"]);
     under_load(&log, &mut changes, &mut model, |_| {}).await;

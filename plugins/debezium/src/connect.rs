@@ -318,7 +318,7 @@ fn without_login(url: &str) -> String {
 }
 
 /// A sink connector of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SinkConnector {
     /// Its name.
     pub name: String,
@@ -326,25 +326,40 @@ pub struct SinkConnector {
     pub class: String,
     /// Its consumer group.
     pub group: String,
-    /// The topics that it is told by name.
-    pub topics: Vec<String>,
-    /// Or by a regular expression of Java.
-    pub topics_regex: Option<String>,
+    /// What it is told to read.
+    pub topics: Topics,
     /// How it is: `RUNNING`, `PAUSED`, `FAILED`, ...; `FAILED` too where a task of it failed.
     pub state: String,
 }
 
-impl SinkConnector {
-    /// How many of these topics it is told to read.
-    pub fn reads(&self, topics: &[String]) -> usize {
-        topics.iter().filter(|topic| is_told(&self.topics, self.topics_regex.as_deref(), topic)).count()
-    }
+/// The topics that a sink is told to read.
+#[derive(Debug, Clone, Default)]
+pub struct Topics {
+    names: Vec<String>,
+    pattern: Option<Pattern>,
 }
 
-/// Whether a sink of these settings is told to read a topic. What Rust cannot read of Java's expressions may mean every topic.
-pub(crate) fn is_told(topics: &[String], regex: Option<&str>, topic: &str) -> bool {
-    let fits = |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).map_or(true, |regex| regex.is_match(topic));
-    topics.iter().any(|told| told == topic) || regex.is_some_and(fits)
+#[derive(Debug, Clone)]
+enum Pattern {
+    Read(Regex),
+    /// What Rust cannot read of Java's expressions may mean every topic.
+    Any,
+}
+
+impl Topics {
+    /// These names, and what a regular expression of Java stands for as a whole.
+    pub fn of(names: Vec<String>, pattern: Option<&str>) -> Self {
+        let pattern = pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$")).map_or(Pattern::Any, Pattern::Read));
+        Self { names, pattern }
+    }
+    /// Whether a topic is among them.
+    pub fn has(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic)
+            || self.pattern.as_ref().is_some_and(|pattern| match pattern {
+                Pattern::Read(regex) => regex.is_match(topic),
+                Pattern::Any => true,
+            })
+    }
 }
 
 impl Connect {
@@ -382,15 +397,15 @@ fn expanded(answer: &[u8]) -> Result<BTreeMap<String, Expanded>> {
 fn sink(name: String, Expanded { info, status }: Expanded) -> Option<SinkConnector> {
     let Info { config, .. } = info.filter(|info| info.kind == "sink")?;
     let given = |key: &str| config.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
-    let topics_regex = given("topics.regex").map(str::to_owned);
-    let topics: Vec<String> = given("topics").unwrap_or_default().split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> = given("topics").unwrap_or_default().split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
     let state = match status {
         Some(status) if std::iter::once(&status.connector).chain(&status.tasks).any(|part| part.state == "FAILED") => "FAILED".to_owned(),
         Some(status) => status.connector.state,
         None => "STARTING".to_owned(),
     };
     let group = given("consumer.override.group.id").map_or_else(|| format!("connect-{name}"), str::to_owned);
-    Some(SinkConnector { class: given("connector.class").unwrap_or_default().to_owned(), group, topics, topics_regex, state, name })
+    let topics = Topics::of(names, given("topics.regex"));
+    Some(SinkConnector { class: given("connector.class").unwrap_or_default().to_owned(), group, topics, state, name })
 }
 
 #[cfg(test)]
@@ -409,7 +424,7 @@ mod tests {
             "gone": {},
         });
         let sinks: Vec<SinkConnector> = expanded(answer.to_string().as_bytes()).expect("a list").into_iter().filter_map(|(name, one)| sink(name, one)).collect();
-        let seen: Vec<_> = sinks.iter().map(|sink| (sink.name.as_str(), sink.group.as_str(), sink.state.as_str(), sink.reads(&["a.b".into(), "a.x".into()]))).collect();
+        let seen: Vec<_> = sinks.iter().map(|sink| (sink.name.as_str(), sink.group.as_str(), sink.state.as_str(), ["a.b", "a.x"].iter().filter(|topic| sink.topics.has(topic)).count())).collect();
         assert_eq!(seen, [("copy", "connect-copy", "FAILED", 1), ("more", "g", "STARTING", 2)]);
     }
 }

@@ -424,6 +424,9 @@ struct WireSource<'a> {
 impl<'a> Envelope<'a> {
     /// A change as Connect writes it; None: something else, or in another form.
     fn of_change(text: &'a str) -> Option<Self> {
+        if !json::is_clean(text) {
+            return None;
+        }
         let mut envelope = Self::default();
         let mut seen = 0_u8;
         json::members(text, |name, value| {

@@ -14,6 +14,7 @@ use plumbline_sdk::pattern::matches;
 use plumbline_sdk::plugin::Group;
 use plumbline_sdk::{Batch, Error, Position, Result, Secret, Source};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -81,6 +82,8 @@ pub struct KafkaConfig {
     pub topics: Vec<String>,
     /// The group under which offsets are committed for lag tools. Empty: `plumbline-` and the prefix.
     pub group_id: String,
+    /// A name of this member's own in the group, which stays over restarts (`group.instance.id`); empty: it has none.
+    pub group_instance_id: String,
     /// `plaintext`, `ssl`, `sasl_plaintext`, `sasl_ssl`; empty: `plaintext`, or as `extra` says.
     pub security_protocol: String,
     /// A PEM file with the certificate authorities to trust; None: those of the system.
@@ -112,6 +115,7 @@ impl Default for KafkaConfig {
             topic_prefix: "plumbline".into(),
             topics: Vec::new(),
             group_id: String::new(),
+            group_instance_id: String::new(),
             security_protocol: String::new(),
             ssl_ca: None,
             sasl_mechanism: String::new(),
@@ -194,6 +198,11 @@ impl KafkaConfig {
         }
     }
 
+    /// A question that the brokers did not answer.
+    fn away(&self, cause: KafkaError) -> Error {
+        Error::disconnected(format!("Kafka at `{}` does not answer", self.bootstrap_servers)).caused_by(cause)
+    }
+
     /// What every client of ours is told.
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -217,7 +226,7 @@ impl KafkaConfig {
         // Not by way of `config_map`, which has other words in the place of passwords.
         let mut client = self.client();
         // An answer has at least one whole record, however large: one above the library's own limit of 100 MB could never be passed by.
-        let usual = [("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100"), ("receive.message.max.bytes", "1100000000")];
+        let usual = [("queued.max.messages.kbytes", "16384"), ("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "100"), ("receive.message.max.bytes", "1100000000")];
         for (key, value) in usual {
             if !self.extra.contains_key(key) {
                 client.set(key, value);
@@ -239,6 +248,9 @@ impl KafkaConfig {
             ("allow.auto.create.topics", "false"),
         ] {
             client.set(key, value);
+        }
+        if !self.group_instance_id.is_empty() {
+            client.set("group.instance.id", &self.group_instance_id);
         }
         client
     }

@@ -1,6 +1,6 @@
 //! Kafka into counters and history, against a consumer that only reads; and Redis, against its own benchmark.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,15 @@ fn read_only(bootstrap: &str, topic: &str, records: u64) -> Took {
     Took { wall: began.elapsed().as_secs_f64(), cpu: cpu() - before }
 }
 
+/// `kcat` itself, where it is installed: it consumes the whole topic and writes it to nowhere.
+fn kcat(bootstrap: &str, topic: &str) -> Option<Took> {
+    let began = Instant::now();
+    let arguments = ["-C", "-b", bootstrap, "-t", topic, "-p", "0", "-o", "beginning", "-e", "-q"];
+    let status = Command::new("kcat").args(arguments).stdout(Stdio::null()).status().ok()?;
+    assert!(status.success(), "`kcat` ends well");
+    Some(Took { wall: began.elapsed().as_secs_f64(), cpu: 0.0 })
+}
+
 fn source(bootstrap: &str) -> KafkaCdc {
     let column = |name: &str, ty: ColumnType| Column { name: name.into(), ty, nullable: true, key_ordinal: (name == "id").then_some(1), generated: false, charset: None };
     let columns = vec![column("id", ColumnType::Int { unsigned: false }), column("v", ColumnType::Int { unsigned: false }), column("note", ColumnType::VarChar(400))];
@@ -130,8 +139,10 @@ pub async fn kafka(records: u64, runs: u64) {
     let bootstrap = services.get("KAFKA_BOOTSTRAP_SERVERS");
     let topic = fill(&Log::at(bootstrap), records).await;
     let mut all: [Vec<Took>; 4] = Default::default();
+    let mut peers = Vec::new();
     read_only(bootstrap, &topic, records);
     for _ in 0..runs {
+        peers.extend(kcat(bootstrap, &topic));
         all[0].push(read_only(bootstrap, &topic, records));
         all[1].push(ours(bootstrap, records, None).await);
         all[2].push(ours(bootstrap, records, Some(&mut sqlite())).await);
@@ -144,6 +155,10 @@ pub async fn kafka(records: u64, runs: u64) {
     for (name, took) in ["reading only", "decoded", "decoded, counted, SQLite", "decoded, counted, Redis"].into_iter().zip(&all) {
         let took = middle(took);
         println!("  {name}: {:.0} events/s, {:.2} s, {:.2}", records as f64 / took.wall, took.cpu, base.wall / took.wall);
+    }
+    if !peers.is_empty() {
+        let peer = middle(&peers).wall;
+        println!("  kcat consuming only: {:.0} events/s; decoded is {:.2} of it", records as f64 / peer, peer / middle(&all[1]).wall);
     }
     backlog(bootstrap, records).await;
 }
@@ -202,14 +217,15 @@ pub async fn redis(records: u64, runs: u64) {
         ours.push(records as f64 / began.elapsed().as_secs_f64());
         history.close().await.expect("it closes");
         assert_eq!(store.ask::<Vec<u64>>(&["HMGET", "plumbline:{default}:line", "changes"]), [records], "every change is stored");
-        size = longest(&store.ask(&["XREVRANGE", "plumbline:{default}:events", "+", "-", "COUNT", "1"]));
+        // The oldest entry is a whole block of a hundred.
+        size = longest(&store.ask(&["XRANGE", "plumbline:{default}:events", "-", "+", "COUNT", "1"])) / 100;
         theirs.push(benchmark(&store, records, size));
     }
     let (ours, theirs) = (median(ours), median(theirs));
     println!("redis, {records} events of {size} B kept, medians of {runs}: history {ours:.0} events/s, redis-benchmark -P 100 {theirs:.0} XADD/s, ratio {:.2}", ours / theirs);
 }
 
-/// Bytes of the longest text in an answer: of an entry of the stream that is the packed event.
+/// Bytes of the longest text in an answer: of an entry of the stream that is its block.
 fn longest(answer: &Value) -> usize {
     match answer {
         Value::Array(parts) => parts.iter().map(longest).max().unwrap_or(0),

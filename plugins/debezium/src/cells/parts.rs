@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+use crate::json;
+
 /// One JSON value, told by its first letter. Texts are unescaped.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Raw<'a> {
@@ -29,7 +31,7 @@ impl<'a> Raw<'a> {
             Some(b'[') => Self::Array(raw),
             Some(b'"') => {
                 let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-                if inner.contains('\\') {
+                if json::has_escapes(inner) {
                     *room = serde_json::from_str(raw).map_err(|_| "a text with half a surrogate pair or an unknown escape, which is no text")?;
                     Self::Text(room)
                 } else {

@@ -66,8 +66,11 @@ impl ClientContext for Context {
         }
     }
     fn stats_raw(&self, statistics: &[u8]) {
-        self.look.take(statistics);
-        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else { return };
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else {
+            tracing::debug!("the client's statistics are of another form than known");
+            return;
+        };
+        self.look.take(&statistics);
         let mut stable = self.stable.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         for (name, topic) in statistics.topics {

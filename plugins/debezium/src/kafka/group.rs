@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use plumbline_sdk::plugin::Group;
 use plumbline_sdk::{Batch, Error, Result};
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
@@ -51,16 +52,28 @@ impl Reader {
             match decision {
                 Decision::Assigned(places) => self.take_over(places)?,
                 Decision::Revoked => self.let_go(batches)?,
+                Decision::Failed(code) if self.is_replaced() => return Err(self.replaced().caused_by(code)),
                 Decision::Failed(code) => {
-                    return Err(Error::disconnected(format!(
-                        "the consumer group `{}` does not have this agent: is a second one there with the same `group.instance.id`?",
-                        self.config.group()
-                    ))
-                    .caused_by(code));
+                    return Err(Error::disconnected(format!("the consumer group `{}` does not have this agent", self.config.group())).caused_by(code));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether another member of the same name has come: the group keeps the newer one.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self.consumer.client().fatal_error(), Some((RDKafkaErrorCode::FencedInstanceId, _)))
+    }
+
+    /// To connect again would throw the other one out in its turn, and so on for ever.
+    pub(super) fn replaced(&self) -> Error {
+        Error::fatal(format!(
+            "another agent of the consumer group `{}` has the same `group.instance.id` (`KAFKA_GROUP_INSTANCE_ID`), `{}`, and has taken this one's place: \
+             give each a name of its own, or none, and start this one again",
+            self.config.group(),
+            self.config.group_instance_id
+        ))
     }
 
     fn take_over(&mut self, places: Vec<Place>) -> Result<()> {

@@ -76,45 +76,43 @@ impl Reader {
         let consumer: BaseConsumer<Context> =
             config.consumer().create_with_context(Context::shown_by(look)).map_err(|cause| Error::config("Kafka's consumer could not be built of its settings").caused_by(cause))?;
         let consumer = Arc::new(consumer);
+        let there = partitions(&consumer, &config)?;
+        let cluster = consumer.client().fetch_cluster_id(ANSWER).unwrap_or_default();
+        if !position.server.is_empty() && !cluster.is_empty() && position.server != cluster {
+            return Err(Error::fatal(format!(
+                "the brokers at `{}` are of the cluster `{cluster}`, the stored offsets of `{}`: offsets mean nothing in another cluster. \
+                 Give the address of the former, or begin anew with an empty data folder",
+                config.bootstrap_servers, position.server
+            )));
+        }
+        position.server.clone_from(&cluster);
+        position.partitions.get_or_insert_default();
+        if group.is_some() {
+            // Where each partition was read to is asked when it is claimed.
+            position.partitions = Some(Partitions::default());
+        }
         let mut reader = Self {
-            assembler: Assembler::new(lookup.clone(), ways, Position::default(), Arc::clone(&aside)),
+            assembler: Assembler::new(lookup, ways, position, Arc::clone(&aside)),
             config,
             consumer,
             assigned: BTreeSet::new(),
             stop,
-            aside: Arc::clone(&aside),
+            aside,
             refreshed: Instant::now(),
             told: (Vec::new(), None),
             oddities: Vec::new(),
             known: BTreeSet::new(),
             stored,
             claim: None,
-            membership: None,
+            membership: group.map(|(group, runtime)| Membership { group, runtime, cluster, topics: BTreeSet::new() }),
         };
-        let there = reader.partitions()?;
-        let cluster = reader.consumer.client().fetch_cluster_id(ANSWER).unwrap_or_default();
-        if !position.server.is_empty() && !cluster.is_empty() && position.server != cluster {
-            return Err(Error::fatal(format!(
-                "the brokers at `{}` are of the cluster `{cluster}`, the stored offsets of `{}`: offsets mean nothing in another cluster. \
-                 Give the address of the former, or begin anew with an empty data folder",
-                reader.config.bootstrap_servers, position.server
-            )));
-        }
-        position.server.clone_from(&cluster);
-        position.partitions.get_or_insert_default();
-        if let Some((group, runtime)) = group {
-            // Where each partition was read to is asked when it is claimed.
-            let position = Position { partitions: Some(Partitions::default()), ..position };
-            reader.assembler = Assembler::new(lookup, ways, position, aside);
-            reader.assembler.say_position();
-            reader.membership = Some(Membership { group, runtime, cluster, topics: BTreeSet::new() });
-            reader.subscribe(&there)?;
-            return Ok(reader);
-        }
-        reader.assembler = Assembler::new(lookup, ways, position, aside);
         // Of topics without records, too.
         reader.assembler.say_position();
-        reader.assign(there, true)?;
+        if reader.membership.is_some() {
+            reader.subscribe(&there)?;
+        } else {
+            reader.assign(there, true)?;
+        }
         Ok(reader)
     }
 
@@ -219,9 +217,7 @@ impl Reader {
 
     /// The partitions that the cluster has of the topics that are read.
     fn partitions(&self) -> Result<BTreeSet<Place>> {
-        let metadata = self.consumer.fetch_metadata(None, ANSWER).map_err(|cause| self.away(cause))?;
-        let topics = metadata.topics().iter().filter(|topic| topic.error().is_none() && self.config.wants(topic.name()));
-        Ok(topics.flat_map(|topic| topic.partitions().iter().map(|partition| (Arc::from(topic.name()), partition.id()))).collect())
+        partitions(&self.consumer, &self.config)
     }
 
     /// Reads these partitions: known ones go on, unknown ones begin at their beginning. `first`: after connecting, where the log is checked.
@@ -288,6 +284,9 @@ impl Reader {
     fn judge(&mut self, cause: KafkaError) -> Result<()> {
         use RDKafkaErrorCode as Code;
         let code = cause.rdkafka_error_code();
+        if self.is_replaced() {
+            return Err(self.replaced().caused_by(cause));
+        }
         match code {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 for (topic, partition) in &self.assigned {
@@ -314,7 +313,7 @@ impl Reader {
     }
 
     pub(super) fn away(&self, cause: KafkaError) -> Error {
-        Error::disconnected(format!("Kafka at `{}` does not answer", self.config.bootstrap_servers)).caused_by(cause)
+        self.config.away(cause)
     }
 
     /// The state of the records, when it has changed.
@@ -344,6 +343,13 @@ impl Reader {
         let state = if messages.is_empty() { HealthState::Up } else { HealthState::Warning };
         Some(Batch::news(vec![Event::Health(Health { component: "kafka".into(), state, messages })]))
     }
+}
+
+/// The partitions that the cluster has of the topics that are read.
+fn partitions(consumer: &BaseConsumer<Context>, config: &KafkaConfig) -> Result<BTreeSet<Place>> {
+    let metadata = consumer.fetch_metadata(None, ANSWER).map_err(|cause| config.away(cause))?;
+    let topics = metadata.topics().iter().filter(|topic| topic.error().is_none() && config.wants(topic.name()));
+    Ok(topics.flat_map(|topic| topic.partitions().iter().map(|partition| (Arc::from(topic.name()), partition.id()))).collect())
 }
 
 impl Drop for Reader {

@@ -15,31 +15,12 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::KafkaConfig;
 use super::context::Context;
 use super::whole::ends;
-use crate::connect::{Access, Connect, is_told};
+use crate::connect::{Access, Connect, SinkConnector, Topics};
 
 /// Brokers have so long to answer a question.
 const ANSWER: Duration = Duration::from_secs(15);
 /// Connect is asked for its sinks at most so often.
 const KNOWN_FOR: Duration = Duration::from_secs(15);
-
-/// A consumer group that may write our target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    /// As people know it: the connector's name, or the group's where only that is known.
-    name: String,
-    group: String,
-    /// The topics that it is told by name.
-    topics: Vec<String>,
-    /// Or by a regular expression for the whole name.
-    pattern: Option<String>,
-}
-
-impl Group {
-    /// Whether it is told to read a topic. What Rust cannot read of Java's expressions may mean every topic.
-    fn is_told(&self, topic: &str) -> bool {
-        is_told(&self.topics, self.pattern.as_deref(), topic)
-    }
-}
 
 /// The sinks' offsets. Cheap to clone.
 #[derive(Clone)]
@@ -51,7 +32,7 @@ pub struct SinkOffsets {
 
 #[derive(Default)]
 struct Inner {
-    known: Mutex<Option<(Instant, Vec<Group>)>>,
+    known: Mutex<Option<(Instant, Vec<SinkConnector>)>>,
     consumers: Mutex<HashMap<String, Arc<BaseConsumer<Context>>>>,
 }
 
@@ -62,7 +43,8 @@ impl SinkOffsets {
         let inner = Arc::new(Inner::default());
         if !sink_group.is_empty() {
             let name = sink_group.strip_prefix("connect-").unwrap_or(sink_group).to_owned();
-            *lock(&inner.known) = Some((Instant::now(), vec![Group { name, group: sink_group.to_owned(), topics: Vec::new(), pattern: Some(".*".into()) }]));
+            let sink = SinkConnector { name, class: String::new(), group: sink_group.to_owned(), topics: Topics::of(Vec::new(), Some(".*")), state: String::new() };
+            *lock(&inner.known) = Some((Instant::now(), vec![sink]));
             return Ok(Self { config, connect: None, inner });
         }
         Ok(Self { config, connect, inner })
@@ -102,21 +84,20 @@ impl SinkOffsets {
         self.consumer(&self.config.group())
     }
 
-    async fn groups(&self) -> Result<Vec<Group>> {
+    async fn groups(&self) -> Result<Vec<SinkConnector>> {
         let Some(connect) = &self.connect else { return Ok(lock(&self.inner.known).clone().map(|(_, groups)| groups).unwrap_or_default()) };
         if let Some((when, groups)) = &*lock(&self.inner.known)
             && when.elapsed() < KNOWN_FOR
         {
             return Ok(groups.clone());
         }
-        let sinks = connect.sinks().await?;
-        let groups: Vec<Group> = sinks.into_iter().map(|sink| Group { name: sink.name, group: sink.group, topics: sink.topics, pattern: sink.topics_regex }).collect();
+        let groups = connect.sinks().await?;
         *lock(&self.inner.known) = Some((Instant::now(), groups.clone()));
         Ok(groups)
     }
 
     /// The offsets that a group has committed of these partitions; None where it has none.
-    fn committed(&self, group: &Group, topic: &str, partitions: &[i32]) -> Result<Vec<Option<u64>>> {
+    fn committed(&self, group: &SinkConnector, topic: &str, partitions: &[i32]) -> Result<Vec<Option<u64>>> {
         let consumer = self.consumer(&group.group)?;
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
@@ -146,17 +127,17 @@ impl SinkOffsets {
     }
 
     fn away(&self, cause: KafkaError) -> Error {
-        Error::disconnected(format!("Kafka at `{}` does not answer", self.config.bootstrap_servers)).caused_by(cause)
+        self.config.away(cause)
     }
 }
 
 /// The least that these groups have committed of one topic, and which of them that is.
-fn least(groups: &[Group], topic: &str, partitions: &[i32], committed: impl Fn(&Group) -> Result<Vec<Option<u64>>>) -> Result<Option<(String, Position)>> {
+fn least(groups: &[SinkConnector], topic: &str, partitions: &[i32], committed: impl Fn(&SinkConnector) -> Result<Vec<Option<u64>>>) -> Result<Option<(String, Position)>> {
     let mut least: Option<(String, Vec<u64>)> = None;
     for group in groups {
         let offsets = committed(group)?;
         // A group that has committed nothing of the topic reads another one, unless it is told to read this one.
-        if offsets.iter().all(Option::is_none) && !group.is_told(topic) {
+        if offsets.iter().all(Option::is_none) && !group.topics.has(topic) {
             continue;
         }
         let offsets: Vec<u64> = offsets.into_iter().map(|offset| offset.unwrap_or(0)).collect();
@@ -198,13 +179,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn group(name: &str, topics: &[&str]) -> Group {
-        Group { name: name.into(), group: format!("connect-{name}"), topics: topics.iter().map(|topic| (*topic).into()).collect(), pattern: None }
+    fn group(name: &str, topics: &[&str]) -> SinkConnector {
+        let topics = Topics::of(topics.iter().map(|topic| (*topic).into()).collect(), None);
+        SinkConnector { name: name.into(), class: String::new(), group: format!("connect-{name}"), topics, state: String::new() }
     }
 
-    fn check(committed: &[(Group, Option<u64>)], expected: Option<(&str, &str)>) {
-        let groups: Vec<Group> = committed.iter().map(|(group, _)| group.clone()).collect();
-        let offset = |group: &Group| Ok(vec![committed.iter().find(|(known, _)| known == group).and_then(|(_, offset)| *offset)]);
+    fn check(committed: &[(SinkConnector, Option<u64>)], expected: Option<(&str, &str)>) {
+        let groups: Vec<SinkConnector> = committed.iter().map(|(group, _)| group.clone()).collect();
+        let offset = |group: &SinkConnector| Ok(vec![committed.iter().find(|(known, _)| known.name == group.name).and_then(|(_, offset)| *offset)]);
         let said = least(&groups, "shop.inv.t", &[0], offset).expect("judged").map(|(name, position)| (name, position.to_string()));
         assert_eq!(said, expected.map(|(name, position)| (name.to_owned(), position.to_owned())), "{committed:?}");
     }
@@ -215,7 +197,7 @@ mod tests {
         check(&[(group("a", &[]), None)], None);
         check(&[(group("a", &["shop.inv.t"]), None)], Some(("a", "")));
         for (pattern, told) in [("shop\\..*", true), ("inv", false), ("(?<=look)behind", true)] {
-            let group = Group { pattern: Some(pattern.into()), ..group("a", &[]) };
+            let group = SinkConnector { topics: Topics::of(Vec::new(), Some(pattern)), ..group("a", &[]) };
             check(&[(group, None)], told.then_some(("a", "")));
         }
         check(&[(group("a", &[]), Some(9))], Some(("a", "shop.inv.t/0:9")));
