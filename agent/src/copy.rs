@@ -103,7 +103,10 @@ impl Copier {
                 }
                 None => std::future::pending().await,
             }
-            return;
+            // A chunk waits for its fence first: it may have columns that the target gets by a statement on its way.
+            if self.waiting.is_none() {
+                return;
+            }
         }
         if let Some(chunk) = &self.waiting {
             let Some(high) = chunk.view.high else { return };
