@@ -137,7 +137,7 @@ EOF
     spawn "$dir/kafka.pid" "$dir/kafka.log" "$JAVA" -Xmx512m "${JAVA_OPTIONS[@]}" -cp "$KAFKA_JARS/*" kafka.Kafka "$dir/kafka/server.properties"
 }
 
-# A certificate of its own for 127.0.0.1, and one user by SCRAM. Passwords of a test's broker: they guard nothing.
+# A certificate of its own for 127.0.0.1, and one user by PLAIN. Passwords of a test's broker: they guard nothing.
 kafka_secure_listener() {
     local dir=$1 plain=$2 port keytool
     until port=$(free_port) && [ "$port" != "$plain" ]; do :; done
